@@ -1,0 +1,206 @@
+"""The configuration, typed. Unknown keys are refused; modes are tagged unions, never a magic zero.
+
+Every model here is frozen: a loaded configuration never changes, it is replaced as a whole.
+Units stand in the names. Money arrives as decimal USD and is turned into integers by `app.metering.cost`.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Confidence = Literal["vendor-stated", "derived", "estimate", "secondary", "assumed", "not public"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$")]
+Usd = Annotated[Decimal, Field(ge=0, le=Decimal("1e9"), allow_inf_nan=False)]
+PositiveInt = Annotated[int, Field(gt=0)]
+Ratio = Annotated[float, Field(gt=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and strict about its keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class ServerConfig(Section):
+    """Where the gateway listens. The admin port needs a token on any address but loopback."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    admin_host: str = "127.0.0.1"
+    admin_port: int = Field(default=8081, ge=0, le=65535)
+    admin_token: str | None = Field(default=None, min_length=16)
+    body_limit_bytes: PositiveInt = 8 * 1024 * 1024
+    drain_timeout_s: float = Field(default=30.0, ge=0)
+
+
+class ModelConfig(Section):
+    """A public model name and what clients asking for it are promised."""
+
+    slo: Name = "interactive"
+    policy: Name | None = None
+    default_max_tokens: PositiveInt = 1024
+    max_tokens_cap: PositiveInt | None = None
+    reference_backend: Name | None = None
+    aliases: tuple[Name, ...] = ()
+
+
+class DeploymentConfig(Section):
+    """A model on a backend, at a precision."""
+
+    model: Name
+    precision: Literal["bf16", "fp8", "int8", "fp4", "mxfp4"]
+    kv_precision: Literal["bf16", "fp8", "int8"] | None = None
+    context_tokens: PositiveInt | None = None
+
+
+class TokenPricing(Section):
+    """A price list in USD per million tokens. `cached` unset means cached tokens cost as prompt tokens do."""
+
+    type: Literal["tokens"]
+    usd_per_million_prompt: Usd
+    usd_per_million_cached: Usd | None = None
+    usd_per_million_completion: Usd
+    usd_per_request: Usd = Decimal(0)
+    source: str
+    confidence: Confidence
+
+
+class ChipHourPricing(Section):
+    """Rented or owned silicon. `reference_utilisation` is the share of sequence slots occupied on which
+    the routing forecast (not the bill) rests."""
+
+    type: Literal["chip_hours"]
+    usd_per_chip_hour: Usd
+    reference_utilisation: Ratio = 0.5
+    source: str
+    confidence: Confidence
+
+
+Pricing = Annotated[TokenPricing | ChipHourPricing, Field(discriminator="type")]
+
+
+class EmulationConfig(Section):
+    """How an emulated engine behaves beyond its physics; sigmas of the lognormal factor on step times."""
+
+    seed: int = 0
+    prefill_noise: float = Field(default=0.08, ge=0, le=1)
+    decode_noise: float = Field(default=0.05, ge=0, le=1)
+    max_sequences: PositiveInt | None = None
+    max_waiting: Annotated[int, Field(ge=0)] = 1024
+
+
+class BackendConfig(Section):
+    """One routable server: a chip (a file in config/substrates), how many of them, what they serve, at what price."""
+
+    name: Name
+    kind: Literal["maia", "groq", "tpu", "trainium", "gpu", "cerebras"]
+    mode: Literal["emulated"] = "emulated"
+    chip: Name
+    chips: PositiveInt
+    deployments: Annotated[tuple[DeploymentConfig, ...], Field(min_length=1)]
+    pricing: Pricing
+    emulation: EmulationConfig = EmulationConfig()
+    drained: bool = False
+
+
+class SloConfig(Section):
+    """A latency promise. Unset means not promised; the TTFT allowance grows with prompts beyond 2,000 tokens."""
+
+    ttft_ms: float | None = Field(default=None, gt=0)
+    ttft_ms_per_1k_prompt_tokens_beyond_2k: float = Field(default=0.0, ge=0)
+    tpot_ms: float | None = Field(default=None, gt=0)
+    e2e_ms: float | None = Field(default=None, gt=0)
+
+
+class ScorerRef(Section):
+    """A scorer by its module's name under app/routing/scorers, with its weight in this policy."""
+
+    use: Name
+    weight: float = Field(gt=0)
+    params: dict[str, float] = {}
+
+
+class PickerRef(Section):
+    """A picker by its module's name under app/routing/pickers."""
+
+    use: Name
+    params: dict[str, float] = {}
+
+
+class PolicyConfig(Section):
+    """filters -> scorers -> picker. The hard filters always run; a policy chooses scorers and the picker."""
+
+    description: str = ""
+    scorers: tuple[ScorerRef, ...] = ()
+    picker: PickerRef
+
+
+class RoutingConfig(Section):
+    """Which policy decides by default and how cautious predictions are taken."""
+
+    default_policy: Name = "cheapest-slo"
+    cost_basis: Literal["reference", "marginal"] = "reference"
+    slo_margin: float = Field(default=0.05, ge=0, lt=1)
+    seed: int = 0
+    max_attempts: int = Field(default=2, ge=1, le=10)
+    receipts_kept: PositiveInt = 1000
+
+
+class CacheOff(Section):
+    """No response cache."""
+
+    type: Literal["off"]
+
+
+class CacheWhen(Section):
+    """What both caches share. `deterministic` stores only answers to requests with `temperature: 0` or a `seed`."""
+
+    when: Literal["deterministic", "always"] = "deterministic"
+    ttl_s: float = Field(default=3600.0, gt=0)
+    max_value_bytes: PositiveInt = 1024 * 1024
+
+
+class MemoryCache(CacheWhen):
+    """In this process, bounded by bytes."""
+
+    type: Literal["memory"]
+    max_bytes: PositiveInt = 64 * 1024 * 1024
+
+
+class RedisCache(CacheWhen):
+    """Shared between processes. Past `timeout_ms` a lookup counts as a miss; Redis gone never fails a request."""
+
+    type: Literal["redis"]
+    url: str = Field(pattern=r"^(redis|rediss|unix)://")
+    timeout_ms: float = Field(default=50.0, gt=0, le=1000)
+    key_prefix: Name = "turnout"
+
+
+Cache = Annotated[CacheOff | MemoryCache | RedisCache, Field(discriminator="type")]
+
+
+class LedgerConfig(Section):
+    """Where each request's cost is kept for good. `path` is relative to the working directory."""
+
+    path: Path = Path("turnout-ledger.sqlite3")
+    flush_interval_s: float = Field(default=1.0, gt=0, le=60)
+    batch_rows: PositiveInt = 500
+    queue_rows: PositiveInt = 100_000
+
+
+class Config(Section):
+    """The whole of config/turnout.yaml, with policies and price list merged in."""
+
+    version: Literal[1]
+    server: ServerConfig = ServerConfig()
+    models: Annotated[dict[Name, ModelConfig], Field(min_length=1)]
+    backends: Annotated[tuple[BackendConfig, ...], Field(min_length=1)]
+    slo: dict[Name, SloConfig]
+    policies: dict[Name, PolicyConfig] = {}
+    routing: RoutingConfig = RoutingConfig()
+    cache: Cache = MemoryCache(type="memory")
+    ledger: LedgerConfig = LedgerConfig()

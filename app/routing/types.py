@@ -1,0 +1,148 @@
+"""Values the decision is made from and what it yields. Pure: no clock, no I/O, no third-party import.
+
+Times are float seconds, costs float nano-USD (a forecast; bills are integers and made elsewhere).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from backends.types import Capability, LatencyProfile
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """What this one request was promised; None = not promised."""
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    e2e_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRequest:
+    """What the decision may know of a request.
+
+    `prompt_tokens` is an estimate; `completion_tokens` is the expected answer length (all choices),
+    `max_completion_tokens` the most it can become. `max_cost_nusd` None = no ceiling.
+    """
+
+    model: str
+    policy: str
+    prompt_tokens: int
+    completion_tokens: int
+    max_completion_tokens: int
+    slo: Slo
+    choices: int = 1
+    capabilities: frozenset[Capability] = frozenset()
+    max_cost_nusd: float | None = None
+    exclude: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class CostForecast:
+    """What tokens are expected to cost here: nano-USD per token by kind, plus a fee per request.
+
+    `marginal_*` is the cost of adding one more sequence to the engine as it is now; for token price
+    lists both bases are the same. `assumed` marks prices no public source states.
+    """
+
+    prompt_nusd: float
+    completion_nusd: float
+    request_nusd: float = 0.0
+    marginal_prompt_nusd: float = 0.0
+    marginal_completion_nusd: float = 0.0
+    assumed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BackendView:
+    """A deployment as the router sees it: fixed facts only; load and corrections live in `RoutingState`."""
+
+    name: str
+    substrate: str
+    model: str
+    context_tokens: int
+    capabilities: frozenset[Capability]
+    profile: LatencyProfile
+    cost: CostForecast
+    drained: bool = False
+    calibrated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything fixed that a decision may consult. Views are grouped by model, in configuration order."""
+
+    config_hash: str
+    views: Mapping[str, tuple[BackendView, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Expected latency and cost of one candidate. `*_q90_s` is the 0.9 quantile the SLO is held against."""
+
+    ttft_s: float
+    ttft_q90_s: float
+    tpot_s: float
+    tpot_q90_s: float
+    e2e_s: float
+    e2e_q90_s: float
+    wait_s: float
+    cost_nusd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A backend that passed the hard filters, with what is predicted of it.
+
+    `violation` is 0 when every promise is kept with the margin, else the weighted relative excess;
+    `slack` is the smallest relative room left (negative when violated).
+    """
+
+    view: BackendView
+    prediction: Prediction
+    in_flight: int
+    feasible: bool
+    violation: float
+    slack: float
+    why_not: str = ""
+    scores: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The receipt: who was considered, what was expected of each, who won and why.
+
+    `chosen` is None when nobody could take the request; then `reason` says why.
+    """
+
+    id: str
+    request: RouteRequest
+    policy: str
+    config_hash: str
+    seed: int
+    chosen: Candidate | None
+    reason: str
+    candidates: tuple[Candidate, ...] = ()
+    rejected: tuple[tuple[str, str], ...] = ()
+    margin: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt went, for learning. None = not observed; cancelled attempts are censored."""
+
+    backend: str
+    model: str
+    prompt_tokens_estimated: int
+    predicted_ttft_s: float
+    predicted_tpot_s: float
+    ttft_s: float | None
+    tpot_s: float | None
+    usage_prompt_tokens: int | None
+    usage_completion_tokens: int | None
+    prompt_chars: int = 0
+    completed: bool = True
+    tags: Mapping[str, str] = field(default_factory=dict)

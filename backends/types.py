@@ -1,0 +1,204 @@
+"""Frozen values that cross the line between the gateway and the silicon.
+
+Invariants: token kinds are disjoint (`prompt_tokens` never contains `cached_tokens`); times are integer
+nanoseconds where they are summed and float seconds where they are predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+FinishReason = Literal["stop", "length"]
+Endpoint = Literal["chat", "completion"]
+Substrate = Literal["maia", "groq", "tpu", "trainium", "gpu", "cerebras", "hosted", "local"]
+Capability = Literal["tools", "json_schema", "vision", "logprobs", "n"]
+PrefillMode = Literal["serial", "shared", "parallel"]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One prompt (or several, for /v1/completions) as a backend is asked to answer it.
+
+    `body` is the client's own JSON, for backends that pass it on; emulated backends read only the parsed
+    fields. Choices are numbered prompt-major: choice `i * n + j` is the j-th answer to `prompts[i]`.
+    `max_tokens` is per choice; None means as long as the model likes, within its context.
+    """
+
+    request_id: str
+    endpoint: Endpoint
+    model: str
+    prompts: tuple[str, ...]
+    max_tokens: int | None = None
+    n: int = 1
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    stream: bool = False
+    body: bytes = b""
+
+    @property
+    def choices(self) -> int:
+        return len(self.prompts) * self.n
+
+
+@dataclass(frozen=True, slots=True)
+class TokenChunk:
+    """Text of one choice as it appears; `tokens` is how many tokens it holds."""
+
+    index: int
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceEnd:
+    """A choice is complete; no further chunk carries its index."""
+
+    index: int
+    reason: FinishReason
+
+
+Event = TokenChunk | ChoiceEnd
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens by disjoint kind: `prompt_tokens` is the uncached part of the prompt."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.cached_tokens + self.completion_tokens + self.reasoning_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class EngineShare:
+    """Busy engine time that one request is answerable for, in integer nanoseconds.
+
+    Each engine step's duration is split among the tokens it served, by largest remainder, so that the
+    shares of all requests add up to the engine's busy time exactly.
+    """
+
+    prompt_ns: int = 0
+    completion_ns: int = 0
+
+    @property
+    def total_ns(self) -> int:
+        return self.prompt_ns + self.completion_ns
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyProfile:
+    """What a router may assume of a deployment before it has observed anything.
+
+        TTFT = network_s + overhead_s + prefill_s_per_token * uncached_tokens + wait
+        TPOT = decode_base_s + decode_s_per_sequence * sequences_in_flight
+
+    `max_sequences` is how many sequences decode together; more must wait. `prefill` says how concurrent
+    prompts share the engine: `serial` (one after the other), `shared` (chunks interleaved with decode),
+    `parallel` (each on its own lane, so that queued prompt tokens do not add up).
+    """
+
+    overhead_s: float
+    prefill_s_per_token: float
+    decode_base_s: float
+    decode_s_per_sequence: float
+    max_sequences: int
+    prefill: PrefillMode
+    network_s: float = 0.0
+
+    def tpot_s(self, sequences: float) -> float:
+        """Seconds per output token when `sequences` decode together."""
+        return self.decode_base_s + self.decode_s_per_sequence * min(sequences, self.max_sequences)
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentInfo:
+    """A model on a backend: what it can take and how fast it is expected to be.
+
+    `calibration` is `calibrated` where constants were fitted to published measurements of this chip and
+    `uncalibrated` where they were not; `assumptions` lists every figure that no public source states.
+    """
+
+    model: str
+    precision: str
+    context_tokens: int
+    profile: LatencyProfile
+    capabilities: frozenset[Capability] = frozenset({"n"})
+    calibration: Literal["calibrated", "uncalibrated"] = "uncalibrated"
+    assumptions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BackendInfo:
+    """What is fixed about a backend for as long as a configuration lives."""
+
+    name: str
+    substrate: Substrate
+    mode: Literal["emulated", "live"]
+    chip: str
+    chips: int
+    deployments: Mapping[str, DeploymentInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSnapshot:
+    """What a backend reports of itself at one moment.
+
+    `busy_ns` (summed over engine steps) and `idle_ns` (summed over the gaps between them, by a clock of
+    its own) are measured independently; together they make up the time since start.
+    """
+
+    running: int = 0
+    waiting: int = 0
+    kv_used_ratio: float = 0.0
+    busy_ns: int = 0
+    idle_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentSpec:
+    """What the configuration asks a backend to serve.
+
+    `context_tokens` None means the model's own limit. `kv_precision` None means the model's activations'
+    usual one for the given `precision`.
+    """
+
+    model: str
+    precision: str
+    context_tokens: int | None = None
+    kv_precision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EmulationSpec:
+    """How an emulated engine behaves beyond its physics.
+
+    `prefill_noise` and `decode_noise` are the sigma of the seeded lognormal factor on each step's time.
+    `max_sequences` None takes the chip's own; `max_waiting` bounds the queue, past it a request is refused.
+    """
+
+    seed: int = 0
+    prefill_noise: float = 0.08
+    decode_noise: float = 0.05
+    max_sequences: int | None = None
+    max_waiting: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSpec:
+    """One configured backend, as the registry builds it."""
+
+    name: str
+    kind: str
+    chip: str
+    chips: int
+    deployments: tuple[DeploymentSpec, ...]
+    emulation: EmulationSpec = field(default_factory=EmulationSpec)
