@@ -20,9 +20,12 @@ Backend errors (`backends.errors`) are translated at the edge by `from_backend`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from backends import errors as backend_errors
+
+if TYPE_CHECKING:
+    from app.routing.types import Decision
 
 
 class TurnoutError(Exception):
@@ -51,12 +54,22 @@ class ApiError(TurnoutError):
         param: str | None = None,
         code: str | None = None,
         retry_after_s: float | None = None,
+        allow: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
         self.error_code = code if code is not None else self.code
         self.retry_after_s = retry_after_s
+        self.allow = allow
+        self.decision: Decision | None = None
+        self.attempts = 0
+
+    def after(self, decision: Decision, attempts: int) -> Self:
+        """The same error, knowing the decision it came after and how many attempts were made."""
+        self.decision = decision
+        self.attempts = attempts
+        return self
 
     def body(self) -> dict[str, dict[str, str | None]]:
         """The `{"error": {...}}` body, all four keys present."""

@@ -1,0 +1,1 @@
+"""Live backends and what the router has learned of them."""

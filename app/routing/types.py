@@ -6,7 +6,8 @@ Times are float seconds, costs float nano-USD (a forecast; bills are integers an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from backends.types import Capability, LatencyProfile
 
@@ -79,8 +80,7 @@ class Snapshot:
     views: Mapping[str, tuple[BackendView, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(NamedTuple):
     """Expected latency and cost of one candidate. `*_q90_s` is the 0.9 quantile the SLO is held against."""
 
     ttft_s: float
@@ -91,11 +91,15 @@ class Prediction:
     e2e_q90_s: float
     wait_s: float
     cost_nusd: float
+    prior_ttft_s: float
+    prior_tpot_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A backend that passed the hard filters, with what is predicted of it.
+
+    A tuple because a decision makes one for every backend: building a frozen dataclass of this size
+    takes four times as long.
 
     `violation` is 0 when every promise is kept with the margin, else the weighted relative excess;
     `slack` is the smallest relative room left (negative when violated).
@@ -111,8 +115,7 @@ class Candidate:
     scores: tuple[tuple[str, float], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The receipt: who was considered, what was expected of each, who won and why.
 
     `chosen` is None when nobody could take the request; then `reason` says why.
@@ -130,19 +133,34 @@ class Decision:
     margin: float = 0.0
 
 
+class Reservation(NamedTuple):
+    """Load that a decision adds to a backend, counted before the first `await` and given back at the end."""
+
+    backend: str
+    sequences: int
+    prompt_tokens: int
+    tpot_slo_s: float | None
+
+
+class Delta(NamedTuple):
+    """What a decision changes in the routing state; `cursor` is (name, position) for policies that take turns."""
+
+    reservation: Reservation | None
+    cursor: tuple[str, int] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt went, for learning. None = not observed; cancelled attempts are censored."""
+    """How an attempt went, for learning. None = not observed; a cancelled attempt is censored.
+
+    `prior` is the uncorrected prediction made at dispatch (ttft_s, tpot_s): learning compares like with like.
+    """
 
     backend: str
     model: str
-    prompt_tokens_estimated: int
-    predicted_ttft_s: float
-    predicted_tpot_s: float
-    ttft_s: float | None
-    tpot_s: float | None
-    usage_prompt_tokens: int | None
-    usage_completion_tokens: int | None
+    prior: tuple[float, float]
+    ttft_s: float | None = None
+    tpot_s: float | None = None
     prompt_chars: int = 0
-    completed: bool = True
-    tags: Mapping[str, str] = field(default_factory=dict)
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None

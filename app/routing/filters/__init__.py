@@ -1,0 +1,1 @@
+"""Hard filters: never relaxed. One file each, with `reject(request, view) -> reason | None`."""

@@ -1,0 +1,1 @@
+"""Pickers: one file each, with `make(**params) -> pick(request, candidates, seed, cursor)`."""

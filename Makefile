@@ -1,0 +1,58 @@
+# Two commands are all a newcomer needs: `make run` and `make test`.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help run test test-unit test-contract test-integration test-simulation test-fuzz bench check format lock schema venv dev tools
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "} {printf "  make %-18s %s\n", $$1, $$2}'
+
+run: venv ## start the gateway on its embedded default (emulated fleet); CONFIG=file.yaml for your own
+	@$(BIN)/turnout serve $(if $(CONFIG),--config $(CONFIG))
+
+test: dev tools check ## set everything up and run every check and test
+	@$(PYTEST)
+
+test-unit: dev ## pure code only: no I/O
+	@$(PYTEST) tests/unit
+
+test-contract: dev ## one suite over every implementation; the official openai client against a real server
+	@$(PYTEST) tests/contract
+
+test-integration: dev tools ## real Redis and Valkey, real uvicorn, deploy files with their own linters
+	@$(PYTEST) tests/integration
+
+test-simulation: dev ## emulated fleets in virtual time
+	@$(PYTEST) tests/simulation
+
+test-fuzz: dev ## hypothesis against loaders and wire formats
+	@$(PYTEST) tests/fuzz
+
+bench: dev ## print what a decision, a request and a record cost (no asserts)
+	@$(BIN)/python -m tests.benchmark
+
+check: dev ## lint, types, layering
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: dev ## rewrite the code in the house style
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+schema: dev ## regenerate the published JSON Schema of the configuration
+	@$(BIN)/turnout schema > config/schema.json
+
+lock: ## resolve dependencies anew (needs uv on PATH)
+	@deploy/bootstrap/lock.sh
+
+venv:
+	@deploy/bootstrap/venv.sh runtime
+
+dev:
+	@deploy/bootstrap/venv.sh dev
+
+tools:
+	@deploy/bootstrap/tools.sh

@@ -1,0 +1,125 @@
+"""The admin port: metrics, backends, decisions, configuration. FastAPI, behind a token if one is configured."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from fastapi import Depends, FastAPI, Request, Response
+
+from app.api import faults
+from app.api.receipts import receipt
+from app.errors import NotFound, Unauthorized
+from app.fleet.fleet import Fleet
+from app.routing.types import BackendView
+
+
+class Renderer(Protocol):
+    """What /metrics needs of `app.metering.metrics`."""
+
+    def render(self, accept: str) -> tuple[bytes, str]: ...
+
+
+def admin_api(fleet: Fleet, metrics: Renderer, config: Callable[[], Mapping[str, Any]], token: str | None) -> FastAPI:
+    """`config()` is the running configuration without its secrets."""
+    api = FastAPI(
+        title="Turnout admin",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        dependencies=[Depends(_guard(token))],
+    )
+    faults.install(api)
+
+    @api.get("/metrics")
+    def get_metrics(request: Request) -> Response:
+        body, content_type = metrics.render(request.headers.get("accept", ""))
+        return Response(body, headers={"content-type": content_type})
+
+    @api.get("/admin/backends")
+    def backends() -> dict[str, Any]:
+        return {"backends": [_backend(fleet, name) for name in fleet.backends]}
+
+    @api.get("/admin/decisions")
+    def decisions(limit: int = 50) -> dict[str, Any]:
+        return {"decisions": [receipt(decision) for decision in fleet.receipts.latest(min(limit, 1000))]}
+
+    @api.get("/admin/decisions/{decision_id}")
+    def decision(decision_id: str) -> dict[str, Any]:
+        found = fleet.receipts.get(decision_id)
+        if found is None:
+            raise NotFound(
+                f"no decision '{decision_id[:128]}' among the latest (routing.receipts_kept)",
+                code="decision_not_found",
+            )
+        return receipt(found)
+
+    @api.get("/admin/config")
+    def get_config() -> Mapping[str, Any]:
+        return config()
+
+    return api
+
+
+def _guard(token: str | None) -> Callable[[Request], None]:
+    def check(request: Request) -> None:
+        if token is None:
+            return
+        sent = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(sent.encode(), token.encode()):
+            raise Unauthorized("the admin port needs 'Authorization: Bearer <server.admin_token>'")
+
+    return check
+
+
+def _backend(fleet: Fleet, name: str) -> dict[str, Any]:
+    backend = fleet.backends[name]
+    info, now, load = backend.info, backend.snapshot(), fleet.state.loads.get(name)
+    views = [view for listed in fleet.snapshot.views.values() for view in listed if view.name == name]
+    return {
+        "name": name,
+        "substrate": info.substrate,
+        "mode": info.mode,
+        "chip": info.chip,
+        "chips": info.chips,
+        "drained": any(view.drained for view in views),
+        "in_flight": load.sequences if load else 0,
+        "running": now.running,
+        "waiting": now.waiting,
+        "kv_used_ratio": now.kv_used_ratio,
+        "busy_s": now.busy_ns / 1e9,
+        "idle_s": now.idle_ns / 1e9,
+        "deployments": [_deployment(fleet, view, info.deployments[view.model].assumptions) for view in views],
+    }
+
+
+def _deployment(fleet: Fleet, view: BackendView, assumptions: tuple[str, ...]) -> dict[str, Any]:
+    profile = view.profile
+    corrections = fleet.state.corrections.get((view.name, view.model))
+    return {
+        "model": view.model,
+        "context_tokens": view.context_tokens,
+        "calibrated": view.calibrated,
+        "assumptions": list(assumptions),
+        "price": {
+            "prompt_usd_per_million": view.cost.prompt_nusd / 1e3,
+            "completion_usd_per_million": view.cost.completion_nusd / 1e3,
+            "assumed": view.cost.assumed,
+        },
+        "profile": {
+            "overhead_s": profile.overhead_s,
+            "prefill_s_per_token": profile.prefill_s_per_token,
+            "decode_base_s": profile.decode_base_s,
+            "decode_s_per_sequence": profile.decode_s_per_sequence,
+            "max_sequences": profile.max_sequences,
+            "prefill": profile.prefill,
+        },
+        "learned": None
+        if corrections is None
+        else {
+            "ttft": {"factor": corrections[0].factor, "q90": corrections[0].factor_q90, "n": corrections[0].samples},
+            "tpot": {"factor": corrections[1].factor, "q90": corrections[1].factor_q90, "n": corrections[1].samples},
+        },
+    }

@@ -1,0 +1,147 @@
+"""OpenAI's response bodies and stream frames, as bytes. No I/O.
+
+A stream's frames differ only in their text, so everything around it is encoded once per stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from app.metering.cost import CostLines
+from backends.types import Endpoint, FinishReason, Usage
+
+DONE = b"data: [DONE]\n\n"
+
+_encode = msgspec.json.Encoder().encode
+
+
+def usage_block(usage: Usage, cost: CostLines | None) -> dict[str, Any]:
+    """`usage` as OpenAI counts it (cached tokens are part of prompt_tokens), plus what it cost in USD.
+
+    `cost` is null, never zero, where the price is unknown.
+    """
+    prompt = usage.prompt_tokens + usage.cached_tokens
+    completion = usage.completion_tokens + usage.reasoning_tokens
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "cost": None if cost is None else cost.total_nusd / 1e9,
+        "cost_details": None
+        if cost is None
+        else {
+            "prompt": cost.prompt_nusd / 1e9,
+            "cached": cost.cached_nusd / 1e9,
+            "completion": cost.completion_nusd / 1e9,
+            "reasoning": cost.reasoning_nusd / 1e9,
+            "request": cost.request_nusd / 1e9,
+        },
+    }
+
+
+def whole(
+    endpoint: Endpoint,
+    response_id: str,
+    created_s: int,
+    model: str,
+    choices: Sequence[tuple[str, FinishReason]],
+    usage: Mapping[str, Any],
+    extra: Mapping[str, Any] | None = None,
+) -> bytes:
+    """A complete answer; `choices` are (text, finish reason) in index order."""
+    if endpoint == "chat":
+        kind = "chat.completion"
+        listed: list[dict[str, Any]] = [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": text, "refusal": None},
+                "logprobs": None,
+                "finish_reason": reason,
+            }
+            for index, (text, reason) in enumerate(choices)
+        ]
+    else:
+        kind = "text_completion"
+        listed = [
+            {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+            for index, (text, reason) in enumerate(choices)
+        ]
+    body: dict[str, Any] = {
+        "id": response_id,
+        "object": kind,
+        "created": created_s,
+        "model": model,
+        "choices": listed,
+        "usage": usage,
+    }
+    if extra:
+        body.update(extra)
+    return _encode(body)
+
+
+class StreamFrames:
+    """The SSE frames of one stream."""
+
+    def __init__(
+        self, endpoint: Endpoint, response_id: str, created_s: int, model: str, *, include_usage: bool
+    ) -> None:
+        self._chat = endpoint == "chat"
+        kind = b"chat.completion.chunk" if self._chat else b"text_completion"
+        self._head = b'data: {"id":%b,"object":"%b","created":%d,"model":%b,' % (
+            _encode(response_id),
+            kind,
+            created_s,
+            _encode(model),
+        )
+        self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+        self._before_text = self._head + (
+            b'"choices":[{"index":%d,"delta":{"content":' if self._chat else b'"choices":[{"index":%d,"text":'
+        )
+        self._after_text = (
+            b'},"logprobs":null,"finish_reason":null}]' if self._chat else b',"logprobs":null,"finish_reason":null}]'
+        ) + self._tail
+
+    def role(self, index: int) -> bytes:
+        """The first frame of a chat choice; nothing for completions."""
+        if not self._chat:
+            return b""
+        return (
+            self._head + b'"choices":[{"index":%d,"delta":{"role":"assistant","content":"","refusal":null},'
+            b'"logprobs":null,"finish_reason":null}]' % index + self._tail
+        )
+
+    def text(self, index: int, text: str) -> bytes:
+        """A piece of a choice's answer."""
+        return self._before_text % index + _encode(text) + self._after_text
+
+    def finish(self, index: int, reason: FinishReason, extra: Mapping[str, Any] | None = None) -> bytes:
+        """The last frame of a choice; `extra` keys are added at the top level."""
+        empty = b'"delta":{}' if self._chat else b'"text":""'
+        tail = self._tail
+        if extra:
+            tail = b"," + _encode(extra)[1:-1] + tail
+        return (
+            self._head
+            + b'"choices":[{"index":%d,%b,"logprobs":null,"finish_reason":"%b"}]' % (index, empty, reason.encode())
+            + tail
+        )
+
+    def usage(self, usage: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> bytes:
+        """The frame that carries usage and no choice."""
+        tail = b"," + _encode(extra)[1:-1] if extra else b""
+        return self._head + b'"choices":[],"usage":' + _encode(usage) + tail + b"}\n\n"
+
+
+def stream_error(body: Mapping[str, Any]) -> bytes:
+    """An error after headers have left; clients raise on it, and no [DONE] follows."""
+    return b"data: " + _encode(body) + b"\n\n"
+
+
+def encode(body: Mapping[str, Any]) -> bytes:
+    """Any JSON body."""
+    return _encode(body)

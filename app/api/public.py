@@ -1,0 +1,60 @@
+"""What the gateway port serves beside the hot endpoints: models and health. FastAPI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+
+from app.api import faults
+from app.config.models import ModelConfig
+from app.planning import Planner
+
+STARTED_EPOCH_S = 1_700_000_000
+"""`created` of a model: OpenAI's clients want an integer; a configured model has no birthday."""
+
+
+def public_api(planner: Planner, substrates: Callable[[str], list[str]], ready: Callable[[], str | None]) -> FastAPI:
+    """`substrates(model)` lists who serves it; `ready()` is None, or why the gateway should get no traffic."""
+    api = FastAPI(title="Turnout", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    faults.install(api)
+
+    @api.get("/v1/models")
+    def list_models() -> dict[str, Any]:
+        return {"object": "list", "data": [describe(name) for name in planner.names()]}
+
+    @api.get("/v1/models/{name:path}")
+    def get_model(name: str) -> dict[str, Any]:
+        planner.resolve(name)
+        return describe(name)
+
+    @api.get("/healthz")
+    def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @api.get("/readyz")
+    def readyz() -> JSONResponse:
+        why_not = ready()
+        if why_not is None:
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "not ready", "reason": why_not}, status_code=503)
+
+    def describe(name: str) -> dict[str, Any]:
+        model = planner.resolve(name)
+        config: ModelConfig = planner.models[model]
+        return {
+            "id": name,
+            "object": "model",
+            "created": STARTED_EPOCH_S,
+            "owned_by": "turnout",
+            "turnout": {
+                "model": model,
+                "substrates": substrates(model),
+                "slo": config.slo,
+                "default_max_tokens": config.default_max_tokens,
+            },
+        }
+
+    return api

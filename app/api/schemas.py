@@ -1,0 +1,146 @@
+"""OpenAI's request bodies, typed and range-checked in one decoding pass.
+
+Unknown fields are allowed (they pass through to real upstreams and enter the cache key). A field of the wrong
+type or range becomes a `BadRequest` that names it, as OpenAI does.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from app.errors import BadRequest
+
+MAX_CHOICES = 128
+
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+StopText = Annotated[str, Meta(min_length=1)]
+Stop = str | Annotated[list[StopText], Meta(max_length=16)]
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+
+
+class StreamOptions(Struct):
+    """What a stream should carry beyond text."""
+
+    include_usage: bool | None = None
+
+
+class ContentPart(Struct):
+    """A piece of a message: text is read, other types only tell which capability is needed."""
+
+    type: str
+    text: str | None = None
+
+
+class Message(Struct):
+    """One turn of a conversation."""
+
+    role: Role
+    content: str | list[ContentPart] | None = None
+    tool_calls: list[Any] | None = None
+
+
+class ResponseFormat(Struct):
+    """`text`, or a JSON mode that the backend must support."""
+
+    type: Literal["text", "json_object", "json_schema"]
+
+
+class _Sampling(Struct, kw_only=True):
+    """Fields that both endpoints share."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: Count | None = None
+    n: Choices | None = None
+    stop: Stop | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    user: str | None = None
+    metadata: dict[str, str] | None = None
+    min_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    ignore_eos: bool | None = None
+
+
+class ChatRequest(_Sampling, kw_only=True):
+    """POST /v1/chat/completions."""
+
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    max_completion_tokens: Count | None = None
+    tools: list[Any] | None = None
+    functions: list[Any] | None = None
+    response_format: ResponseFormat | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+
+
+class CompletionRequest(_Sampling, kw_only=True):
+    """POST /v1/completions."""
+
+    prompt: str | Annotated[list[str], Meta(min_length=1, max_length=MAX_CHOICES)] | UnsetType = UNSET
+    echo: bool | None = None
+    suffix: str | None = None
+    best_of: Choices | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
+
+
+T = TypeVar("T", ChatRequest, CompletionRequest)
+
+_CHAT = msgspec.json.Decoder(ChatRequest)
+_COMPLETION = msgspec.json.Decoder(CompletionRequest)
+_PATH = re.compile(r" - at `\$\.?(?P<path>.*)`$", re.DOTALL)
+_MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`")
+
+
+def decode_chat(body: bytes) -> ChatRequest:
+    """Raises: BadRequest."""
+    return _decode(_CHAT, body)
+
+
+def decode_completion(body: bytes) -> CompletionRequest:
+    """Raises: BadRequest."""
+    request = _decode(_COMPLETION, body)
+    if request.prompt is UNSET:
+        raise BadRequest("'prompt' is required", param="prompt", code="missing_required_parameter")
+    return request
+
+
+def decode_object(body: bytes) -> dict[str, Any]:
+    """The body as plain data, for the cache key. Only called on a body that has been decoded before."""
+    decoded: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
+    return decoded
+
+
+def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"the body is not valid JSON: {error}", code="invalid_json") from None
+    except UnicodeDecodeError:
+        raise BadRequest("the body is not valid UTF-8", code="invalid_json") from None
+    except RecursionError:
+        raise BadRequest("the body is nested too deeply", code="invalid_json") from None
+
+
+def _invalid(text: str) -> BadRequest:
+    """msgspec says "<what> - at `$.a[0].b`"; OpenAI says what, and `param: a[0].b`."""
+    found = _PATH.search(text)
+    path = found["path"].strip(".") if found else ""
+    what = text[: found.start()] if found else text
+    if missing := _MISSING.match(what):
+        param = f"{path}.{missing['field']}" if path else missing["field"]
+        return BadRequest(f"'{param}' is required", param=param, code="missing_required_parameter")
+    param = path.replace("[...]", "[]") or None
+    where = f"'{param}': " if param else ""
+    return BadRequest(f"{where}{what[:1].lower()}{what[1:]}", param=param, code="invalid_value")

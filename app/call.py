@@ -1,0 +1,65 @@
+"""One client request, whatever wire format it came in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from backends.types import Capability, Endpoint
+
+CacheMode = Literal["on", "off", "only", "refresh"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a client asked for in headers. Times in seconds; None = not asked."""
+
+    request_id: str | None = None
+    slo_ttft_s: float | None = None
+    slo_tpot_s: float | None = None
+    slo_e2e_s: float | None = None
+    policy: str | None = None
+    max_cost_usd: float | None = None
+    cache: CacheMode = "on"
+    tags: Mapping[str, str] | None = None
+    debug: bool = False
+    dry_run: bool = False
+
+
+NO_OPTIONS = Options()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A parsed request. `fields` yields the body as plain data, decoded only if the cache asks for it."""
+
+    request_id: str
+    endpoint: Endpoint
+    model: str
+    prompts: tuple[str, ...]
+    body: bytes
+    started_ns: int
+    options: Options = NO_OPTIONS
+    n: int = 1
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    temperature: float | None = None
+    stream: bool = False
+    capabilities: frozenset[Capability] = frozenset()
+    tenant: str = "default"
+
+    @property
+    def choices(self) -> int:
+        return len(self.prompts) * self.n
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the client asked for an answer that does not vary: temperature 0, or a seed."""
+        return self.temperature == 0 or self.seed is not None
+
+
+Fields = Mapping[str, Any]

@@ -1,0 +1,112 @@
+"""The fleet: live backends, the immutable snapshot decisions are made from, and the one routing state.
+
+Nobody else applies a delta. A decision and its reservation happen without an `await` between them, so that two
+requests arriving together never see the same backend as idle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import count
+
+from app.errors import NotFound
+from app.fleet.receipts import Receipts
+from app.routing.policy import Policy
+from app.routing.state import RoutingState
+from app.routing.types import Decision, Outcome, Reservation, RouteRequest, Snapshot
+from backends.base import Backend
+
+
+class Fleet:
+    """Decides, keeps count of what is in flight, and learns."""
+
+    def __init__(
+        self,
+        backends: Mapping[str, Backend],
+        snapshot: Snapshot,
+        policies: Mapping[str, Policy],
+        receipts: Receipts,
+        seed: int,
+        id_prefix: str,
+    ) -> None:
+        self.backends = backends
+        self.snapshot = snapshot
+        self.policies = policies
+        self.receipts = receipts
+        self.state = RoutingState()
+        self._seed = seed
+        self._id_prefix = id_prefix
+        self._numbers = count(1)
+
+    async def start(self) -> None:
+        """Start every backend, in configuration order."""
+        for backend in self.backends.values():
+            await backend.start()
+
+    async def aclose(self) -> None:
+        """Close every backend, last started first."""
+        for backend in reversed(self.backends.values()):  # type: ignore[call-overload]
+            await backend.aclose()
+
+    def preview(self, request: RouteRequest) -> Decision:
+        """Decide without reserving anything (dry run); the receipt is kept.
+
+        Raises: NotFound for a policy that is not configured.
+        """
+        return self._decide(request, apply=False)
+
+    def decide(self, request: RouteRequest) -> Decision:
+        """Decide and reserve the load on the winner. The receipt is kept.
+
+        Raises: NotFound for a policy that is not configured.
+        """
+        return self._decide(request, apply=True)
+
+    def first_token(self, reservation: Reservation) -> None:
+        """The prompt has been read: it no longer makes others wait."""
+        self.state.first_token(reservation)
+
+    def release(self, reservation: Reservation) -> None:
+        """The request has left the backend."""
+        self.state.release(reservation)
+
+    def observe(self, outcome: Outcome) -> None:
+        """Learn from an attempt."""
+        self.state.observe(outcome)
+
+    def _decide(self, request: RouteRequest, *, apply: bool) -> Decision:
+        policy = self.policies.get(request.policy)
+        if policy is None:
+            raise NotFound(
+                f"policy '{request.policy}' is not configured (there are: {', '.join(sorted(self.policies))})",
+                param="x-turnout-policy",
+                code="policy_not_found",
+            )
+        number = next(self._numbers)
+        decision, delta = policy.decide(
+            request, self.snapshot, self.state, self._seed + number, f"{self._id_prefix}{number:x}"
+        )
+        if apply:
+            if delta.reservation is not None:
+                self.state.reserve(delta.reservation)
+            if delta.cursor is not None:
+                name, position = delta.cursor
+                self.state.cursors[name] = position
+        self.receipts.keep(decision)
+        return decision
+
+    def set_drained(self, name: str, drained: bool) -> None:
+        """Take a backend out of (or back into) the running; what it already serves goes on.
+
+        Raises: NotFound.
+        """
+        if name not in self.backends:
+            raise NotFound(f"no backend '{name}'", code="backend_not_found")
+        self.snapshot = replace(
+            self.snapshot,
+            views={
+                model: tuple(replace(view, drained=drained) if view.name == name else view for view in views)
+                for model, views in self.snapshot.views.items()
+            },
+        )

@@ -1,0 +1,118 @@
+"""From a client's request to what is decided on and what a backend is asked: names, limits, promises, sizes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from app.call import Call, Options
+from app.config.models import ModelConfig, SloConfig
+from app.errors import NotFound
+from app.routing.state import Lengths
+from app.routing.types import RouteRequest, Slo
+from backends.types import GenerationRequest
+
+COMPLETION_DEFAULT_MAX_TOKENS = 16
+"""What OpenAI's /v1/completions generates when `max_tokens` is absent."""
+
+FREE_PROMPT_TOKENS = 2000
+"""A TTFT promise grows only with prompt tokens beyond these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be decided on, and what the chosen backend will be asked."""
+
+    model: str
+    slo_class: str
+    route: RouteRequest
+    generation: GenerationRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """The public models, by name and alias, with their promises."""
+
+    models: Mapping[str, ModelConfig]
+    slo_classes: Mapping[str, SloConfig]
+    default_policy: str
+
+    def names(self) -> list[str]:
+        """Everything a client may ask for: models first, then aliases."""
+        aliases = [alias for config in self.models.values() for alias in config.aliases]
+        return [*self.models, *aliases]
+
+    def resolve(self, name: str) -> str:
+        """The canonical name of a model or alias.
+
+        Raises: NotFound (`model_not_found`).
+        """
+        if name in self.models:
+            return name
+        for model, config in self.models.items():
+            if name in config.aliases:
+                return model
+        raise NotFound(
+            f"the model '{name[:256]}' does not exist (there are: {', '.join(sorted(self.models))})",
+            param="model",
+            code="model_not_found",
+        )
+
+    def plan(self, call: Call, lengths: Mapping[str, Lengths]) -> Plan:
+        """Raises: NotFound."""
+        model = self.resolve(call.model)
+        config = self.models[model]
+        length = lengths.get(model) or Lengths()
+        max_tokens = self._max_tokens(call, config)
+        characters = sum(map(len, call.prompts))
+        prompt_tokens = max(1, round(characters / length.characters_per_token))
+        expected = max_tokens if call.ignore_eos else min(max_tokens, max(call.min_tokens, length.completion_tokens))
+        options = call.options
+        route = RouteRequest(
+            model=model,
+            policy=options.policy or config.policy or self.default_policy,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=max(1, round(expected)) * call.choices,
+            max_completion_tokens=max_tokens * call.choices,
+            slo=promise(self.slo_classes[config.slo], options, prompt_tokens),
+            choices=call.choices,
+            capabilities=call.capabilities,
+            max_cost_nusd=None if options.max_cost_usd is None else options.max_cost_usd * 1e9,
+        )
+        generation = GenerationRequest(
+            request_id=call.request_id,
+            endpoint=call.endpoint,
+            model=model,
+            prompts=call.prompts,
+            max_tokens=max_tokens,
+            n=call.n,
+            stop=call.stop,
+            seed=call.seed or 0,
+            min_tokens=call.min_tokens,
+            ignore_eos=call.ignore_eos,
+            stream=call.stream,
+            body=call.body,
+        )
+        return Plan(model, config.slo, route, generation)
+
+    @staticmethod
+    def _max_tokens(call: Call, config: ModelConfig) -> int:
+        wanted = call.max_tokens
+        if wanted is None:
+            wanted = COMPLETION_DEFAULT_MAX_TOKENS if call.endpoint == "completion" else config.default_max_tokens
+        return wanted if config.max_tokens_cap is None else min(wanted, config.max_tokens_cap)
+
+
+def promise(slo_class: SloConfig, options: Options, prompt_tokens: int) -> Slo:
+    """The SLO of one request: its class's, with a longer TTFT for long prompts; headers override each part."""
+    ttft_s = None
+    if slo_class.ttft_ms is not None:
+        beyond = max(0, prompt_tokens - FREE_PROMPT_TOKENS) / 1000
+        ttft_s = (slo_class.ttft_ms + slo_class.ttft_ms_per_1k_prompt_tokens_beyond_2k * beyond) / 1000
+    tpot_s = None if slo_class.tpot_ms is None else slo_class.tpot_ms / 1000
+    e2e_s = None if slo_class.e2e_ms is None else slo_class.e2e_ms / 1000
+    return Slo(
+        ttft_s if options.slo_ttft_s is None else options.slo_ttft_s,
+        tpot_s if options.slo_tpot_s is None else options.slo_tpot_s,
+        e2e_s if options.slo_e2e_s is None else options.slo_e2e_s,
+    )

@@ -1,0 +1,15 @@
+"""Quick from token to token is good: s_ref / (s_ref + TPOT), with s_ref = `ref_s`. Reads: predicted TPOT."""
+
+from __future__ import annotations
+
+from app.routing.plugins import Scorer
+from app.routing.types import Candidate, RouteRequest
+
+
+def make(ref_s: float = 0.02) -> Scorer:
+    """The scorer, with its reference point."""
+
+    def score(request: RouteRequest, candidate: Candidate) -> float:
+        return ref_s / (ref_s + candidate.prediction.tpot_s)
+
+    return score

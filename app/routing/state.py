@@ -1,0 +1,147 @@
+"""Everything the router has counted and learned: one value, owned by `app.fleet`, changed only by deltas.
+
+    loads        what is in flight at each backend, by this gateway's own count (never stale)
+    corrections  how far off the prior has been, per backend and model
+    cursors      positions of policies that take turns
+    lengths      characters per prompt token and tokens per answer, per model
+
+`observe` is the only way to learn. Cache hits and cancelled answers never reach it as completed ones.
+"""
+
+from __future__ import annotations
+
+from math import exp, log
+
+from app.routing.types import Outcome, Reservation
+
+PRIOR_Q90_LOG = log(1.3)
+"""Until something was observed, reality is assumed to stay within 30 % of the prior nine times in ten."""
+
+MEAN_RATE = 0.1
+QUANTILE_RATE = 0.05
+QUANTILE = 0.9
+RESIDUAL_LIMIT = 3.0
+LENGTH_RATE = 0.05
+
+
+class Load:
+    """What one backend has in flight: sequences, prompt tokens whose first answer token is awaited, and the
+    TPOT promises made to those already there."""
+
+    __slots__ = ("pending_prompt_tokens", "sequences", "tpot_slos")
+
+    def __init__(self) -> None:
+        self.sequences = 0
+        self.pending_prompt_tokens = 0
+        self.tpot_slos: dict[float, int] = {}
+
+    def tightest_tpot_slo_s(self) -> float | None:
+        """The smallest TPOT promised to anyone in flight."""
+        return min(self.tpot_slos) if self.tpot_slos else None
+
+
+class Correction:
+    """Online correction of one prior in log space: an exponential mean and a stochastic 0.9 quantile.
+
+    With e = ln(observed / prior): mean += 0.1 (e - mean); q += 0.05 (0.9 - [e <= q]), the Robbins-Monro
+    recursion whose fixed point is the 0.9 quantile. Both start at the prior's own spread.
+    """
+
+    __slots__ = ("factor", "factor_q90", "mean_log", "q90_log", "samples")
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.mean_log = 0.0
+        self.q90_log = PRIOR_Q90_LOG
+        self.factor = 1.0
+        self.factor_q90 = exp(PRIOR_Q90_LOG)
+
+    def learn(self, observed_s: float, prior_s: float) -> None:
+        """Take one observation; both in seconds and positive."""
+        residual = max(-RESIDUAL_LIMIT, min(RESIDUAL_LIMIT, log(observed_s / prior_s)))
+        self.samples += 1
+        self.mean_log += MEAN_RATE * (residual - self.mean_log)
+        self.q90_log += QUANTILE_RATE * (QUANTILE - (1.0 if residual <= self.q90_log else 0.0))
+        self.factor = exp(self.mean_log)
+        self.factor_q90 = max(self.factor, exp(self.q90_log))
+
+
+class Lengths:
+    """How long this model's prompts and answers run, learned from usage."""
+
+    __slots__ = ("characters_per_token", "completion_tokens")
+
+    def __init__(self) -> None:
+        self.characters_per_token = 4.0
+        self.completion_tokens = 256.0
+
+
+class RoutingState:
+    """All learned and sticky state of the decision."""
+
+    __slots__ = ("corrections", "cursors", "lengths", "loads")
+
+    def __init__(self) -> None:
+        self.loads: dict[str, Load] = {}
+        self.corrections: dict[tuple[str, str], tuple[Correction, Correction]] = {}
+        self.cursors: dict[str, int] = {}
+        self.lengths: dict[str, Lengths] = {}
+
+    def load(self, backend: str) -> Load:
+        """The load of a backend, zero if it was never seen."""
+        found = self.loads.get(backend)
+        if found is None:
+            found = self.loads[backend] = Load()
+        return found
+
+    def correction(self, backend: str, model: str) -> tuple[Correction, Correction]:
+        """(TTFT, TPOT) corrections of a deployment."""
+        found = self.corrections.get((backend, model))
+        if found is None:
+            found = self.corrections[backend, model] = (Correction(), Correction())
+        return found
+
+    def length(self, model: str) -> Lengths:
+        """Learned lengths of a model."""
+        found = self.lengths.get(model)
+        if found is None:
+            found = self.lengths[model] = Lengths()
+        return found
+
+    def reserve(self, reservation: Reservation) -> None:
+        """Count a dispatched request as in flight."""
+        load = self.load(reservation.backend)
+        load.sequences += reservation.sequences
+        load.pending_prompt_tokens += reservation.prompt_tokens
+        if (slo := reservation.tpot_slo_s) is not None:
+            load.tpot_slos[slo] = load.tpot_slos.get(slo, 0) + 1
+
+    def first_token(self, reservation: Reservation) -> None:
+        """Its prompt no longer waits."""
+        self.load(reservation.backend).pending_prompt_tokens -= reservation.prompt_tokens
+
+    def release(self, reservation: Reservation) -> None:
+        """Give back the sequences (the prompt tokens are given back by `first_token`)."""
+        load = self.load(reservation.backend)
+        load.sequences -= reservation.sequences
+        if (slo := reservation.tpot_slo_s) is not None:
+            left = load.tpot_slos[slo] - 1
+            if left:
+                load.tpot_slos[slo] = left
+            else:
+                del load.tpot_slos[slo]
+
+    def observe(self, outcome: Outcome) -> None:
+        """Learn from how an attempt went."""
+        ttft, tpot = self.correction(outcome.backend, outcome.model)
+        prior_ttft_s, prior_tpot_s = outcome.prior
+        if outcome.ttft_s and prior_ttft_s > 0:
+            ttft.learn(outcome.ttft_s, prior_ttft_s)
+        if outcome.tpot_s and prior_tpot_s > 0:
+            tpot.learn(outcome.tpot_s, prior_tpot_s)
+        length = self.length(outcome.model)
+        if outcome.prompt_tokens and outcome.prompt_chars:
+            seen = outcome.prompt_chars / outcome.prompt_tokens
+            length.characters_per_token += LENGTH_RATE * (seen - length.characters_per_token)
+        if outcome.completion_tokens:
+            length.completion_tokens += LENGTH_RATE * (outcome.completion_tokens - length.completion_tokens)

@@ -1,0 +1,138 @@
+"""Running a gateway: two listeners in one event loop, ready lines on stdout, graceful drain on SIGTERM.
+
+On the first SIGTERM or SIGINT the gateway stops being ready, stops accepting, lets what is in flight finish (at most
+`server.drain_timeout_s`), writes the ledger out and exits 0. A second signal cuts what is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+
+import uvicorn
+
+from app.config.load import LoadedConfig
+from app.main import Gateway, create_gateway
+
+log = logging.getLogger("turnout.server")
+
+
+def run(loaded: LoadedConfig) -> int:
+    """Serve until told to stop; the exit code of the process."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+    config = uvicorn.Config("app", loop="uvloop")
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        return runner.run(_serve(loaded))
+
+
+async def _serve(loaded: LoadedConfig) -> int:
+    server = loaded.config.server
+    try:
+        public = _listen(server.host, server.port)
+        admin = _listen(server.admin_host, server.admin_port)
+    except OSError as error:
+        print(f"cannot listen: {error}", file=sys.stderr)
+        return 1
+    gateway = create_gateway(loaded)
+    drain_s = server.drain_timeout_s
+    servers = [
+        _Server(_config(gateway.app, drain_s)),
+        _Server(_config(gateway.admin_app, drain_s)),
+    ]
+    with _signals(gateway, servers):
+        async with gateway.running():
+            tasks = [
+                asyncio.create_task(listener.serve([listening]))
+                for listener, listening in zip(servers, (public, admin), strict=True)
+            ]
+            for listener in servers:
+                await listener.listening.wait()
+            _announce(gateway, _url(public), _url(admin))
+            await asyncio.gather(*tasks)
+    return 0
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, without its own signal handling (two of them share one process), and with a way to await start-up."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _config(app: object, drain_s: float) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(drain_s)),
+        backlog=2048,
+    )
+
+
+@contextlib.contextmanager
+def _signals(gateway: Gateway, servers: list[_Server]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    stopping = False
+
+    def stop(number: int) -> None:
+        nonlocal stopping
+        for server in servers:
+            server.force_exit = stopping
+            server.should_exit = True
+        if not stopping:
+            log.info("%s: draining", signal.Signals(number).name)
+            gateway.drain()
+        stopping = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{host}:{port}"
+
+
+def _announce(gateway: Gateway, public: str, admin: str) -> None:
+    model = gateway.models[0]
+    print(f"Turnout is ready: {len(gateway.fleet.backends)} backends serving {', '.join(gateway.models)}")
+    print(f"  API      {public}/v1")
+    print(f"  metrics  {admin}/metrics")
+    print(f"  admin    {admin}/admin/backends")
+    print("Try it:")
+    print(
+        f"  curl -s {public}/v1/chat/completions -H 'content-type: application/json' -H 'x-turnout-debug: 1' \\\n"
+        f'    -d \'{{"model":"{model}","messages":[{{"role":"user","content":"Say hello"}}]}}\'',
+        flush=True,
+    )

@@ -1,0 +1,94 @@
+"""What the router counts and learns."""
+
+from __future__ import annotations
+
+import random
+from math import exp, log
+
+import pytest
+
+from app.routing.predictor import predict
+from app.routing.state import PRIOR_Q90_LOG, Correction, RoutingState
+from app.routing.types import Outcome, Reservation
+from tests.builders import make_profile, make_request, make_view
+
+
+def test_reservations_come_back_to_zero() -> None:
+    state = RoutingState()
+    first, second = Reservation("a", 2, 500, 0.05), Reservation("a", 1, 100, 0.02)
+    state.reserve(first)
+    state.reserve(second)
+    load = state.load("a")
+    assert (load.sequences, load.pending_prompt_tokens, load.tightest_tpot_slo_s()) == (3, 600, 0.02)
+    state.first_token(second)
+    state.release(second)
+    assert (load.sequences, load.pending_prompt_tokens, load.tightest_tpot_slo_s()) == (2, 500, 0.05)
+    state.first_token(first)
+    state.release(first)
+    assert (load.sequences, load.pending_prompt_tokens, load.tightest_tpot_slo_s()) == (0, 0, None)
+
+
+def test_a_biased_prior_is_corrected() -> None:
+    state, request, view = RoutingState(), make_request(), make_view()
+    before = predict(request, view, state, "reference")
+    for _ in range(60):
+        state.observe(
+            Outcome("a", "m", (before.prior_ttft_s, before.prior_tpot_s), before.ttft_s * 2, before.tpot_s / 2)
+        )
+    after = predict(request, view, state, "reference")
+    assert after.ttft_s == pytest.approx(2 * before.ttft_s, rel=0.01)
+    assert after.tpot_s == pytest.approx(before.tpot_s / 2, rel=0.01)
+    assert after.prior_ttft_s == before.prior_ttft_s
+
+
+def test_the_learned_quantile_covers_nine_in_ten() -> None:
+    rng, correction = random.Random(3), Correction()
+    covered = 0
+    for number in range(4000):
+        observed = exp(rng.gauss(0.2, 0.15))
+        if number >= 500:
+            covered += observed <= correction.factor_q90
+        correction.learn(observed, 1.0)
+    assert 0.87 <= covered / 3500 <= 0.93
+
+
+def test_outliers_move_a_correction_by_a_bounded_step() -> None:
+    correction = Correction()
+    correction.learn(1e9, 1.0)
+    assert correction.mean_log == pytest.approx(0.3)
+    assert correction.q90_log <= PRIOR_Q90_LOG + 0.05
+
+
+def test_what_was_not_observed_teaches_nothing() -> None:
+    state = RoutingState()
+    state.observe(Outcome("a", "m", (0.1, 0.01)))
+    ttft, tpot = state.correction("a", "m")
+    assert (ttft.samples, tpot.samples) == (0, 0)
+    assert state.length("m").characters_per_token == 4.0
+
+
+def test_lengths_are_learned_from_usage() -> None:
+    state = RoutingState()
+    for _ in range(200):
+        state.observe(Outcome("a", "m", (0.1, 0.01), prompt_chars=600, prompt_tokens=100, completion_tokens=50))
+    assert state.length("m").characters_per_token == pytest.approx(6.0, rel=0.01)
+    assert state.length("m").completion_tokens == pytest.approx(50, rel=0.05)
+
+
+def test_queued_prompt_tokens_and_full_slots_add_waiting_time() -> None:
+    state, request = RoutingState(), make_request(prompt_tokens=0, completion_tokens=100)
+    view = make_view(profile=make_profile(max_sequences=4, overhead_s=0.0))
+    state.reserve(Reservation("a", 4, 1000, None))
+    waiting = predict(request, view, state, "reference")
+    tpot_s = view.profile.tpot_s(5)
+    assert waiting.wait_s == pytest.approx(1000 * 1e-4 + 1 * 100 * tpot_s / 4)
+    parallel = make_view(profile=make_profile(prefill="parallel", overhead_s=0.0))
+    assert predict(request, parallel, state, "reference").wait_s == 0.0
+
+
+def test_log_residual_is_symmetric() -> None:
+    up, down = Correction(), Correction()
+    up.learn(2.0, 1.0)
+    down.learn(0.5, 1.0)
+    assert up.mean_log == pytest.approx(-down.mean_log)
+    assert up.mean_log == pytest.approx(0.1 * log(2))
