@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from app.config.load import LoadedConfig
-from app.main import Gateway, create_gateway
+from app.wiring import Gateway, build
 
 log = logging.getLogger("turnout.server")
 
@@ -40,7 +40,7 @@ async def _serve(loaded: LoadedConfig) -> int:
     except OSError as error:
         print(f"cannot listen: {error}", file=sys.stderr)
         return 1
-    gateway = create_gateway(loaded)
+    gateway = build(loaded)
     drain_s = server.drain_timeout_s
     servers = [
         _Server(_config(gateway.app, drain_s)),

@@ -19,7 +19,7 @@ DISCARD_FACTOR = 8
 """An oversized body is read to its end up to this many limits, so that the client sees the 413, not a reset."""
 
 
-class ClientGone(Exception):  # noqa: N818 - it is an event, and it never leaves app.api
+class ClientGone(Exception):
     """The client closed the connection before its request was answered."""
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from msgspec import UNSET
 
 from app.api.schemas import ChatRequest, CompletionRequest, ContentPart, Message
@@ -63,7 +61,7 @@ def completion_call(wire: CompletionRequest, body: bytes, request_id: str, start
     if wire.best_of is not None and wire.best_of != (wire.n or 1):
         raise BadRequest("'best_of' other than 'n' is not supported", param="best_of", code="unsupported_parameter")
     assert wire.prompt is not UNSET
-    prompt = cast("str | list[str]", wire.prompt)
+    prompt = wire.prompt
     return Call(
         request_id=request_id,
         endpoint="completion",

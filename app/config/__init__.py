@@ -1,0 +1,1 @@
+"""The operator's YAML: read with positions, checked whole, never half-applied."""

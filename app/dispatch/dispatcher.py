@@ -18,10 +18,12 @@ from backends.types import Event, GenerationRequest
 class Dispatcher:
     """Gets a first event out of some backend."""
 
-    def __init__(self, fleet: Fleet, clock: Clock, max_attempts: int) -> None:
+    def __init__(self, fleet: Fleet, clock: Clock, max_attempts: int, decided: Callable[[Decision, int], None]) -> None:
+        """`decided(decision, duration_ns)` is told of every decision."""
         self._fleet = fleet
         self._clock = clock
         self._max_attempts = max_attempts
+        self._decided = decided
 
     async def open(
         self, route: RouteRequest, request: GenerationRequest, settled: Callable[[Attempt], None]
@@ -32,7 +34,9 @@ class Dispatcher:
         """
         attempts = Attempts(self._max_attempts)
         while True:
+            before_ns = self._clock.now_ns()
             decision = self._fleet.decide(route)
+            self._decided(decision, self._clock.now_ns() - before_ns)
             if decision.chosen is None:
                 raise nobody(decision, attempts.last_error).after(decision, attempts.number)
             number = attempts.begin(decision.chosen.view.name)

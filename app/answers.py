@@ -1,0 +1,145 @@
+"""An answer under way: events to be written out, and what is known of where they come from.
+
+`LiveAnswer` comes from a backend, `ReplayedAnswer` from the cache; the writer cannot tell them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Literal, Protocol, Self
+
+from app.cache.base import CachedAnswer, CachedChoice
+from app.dispatch.attempt import Attempt
+from app.errors import from_backend
+from app.metering.cost import CostLines
+from app.routing.types import Decision
+from backends.clock import Clock
+from backends.errors import BackendError
+from backends.types import ChoiceEnd, Event, FinishReason, TokenChunk, Usage
+
+CacheResult = Literal["hit", "semantic", "coalesced", "miss", "off"]
+
+
+class Answer(Protocol):
+    """What the API needs of an answer. `cost` and `usage` are final once iteration has ended."""
+
+    model: str
+    cache: CacheResult
+    attempts: int
+    decision: Decision | None
+    cost: CostLines | None
+    saved_nusd: int | None
+    waited_ns: int
+
+    def __aiter__(self) -> AsyncIterator[Event]: ...
+
+    def usage(self) -> Usage: ...
+
+    async def aclose(self) -> None: ...
+
+
+class LiveAnswer:
+    """Events of a running attempt. Text is kept only if `keep` is given: called with a complete answer."""
+
+    def __init__(
+        self,
+        model: str,
+        cache: CacheResult,
+        attempt: Attempt,
+        first: Event,
+        clock: Clock,
+        keep: Callable[[LiveAnswer], None] | None,
+    ) -> None:
+        self.model = model
+        self.cache: CacheResult = cache
+        self.attempts = attempt.number
+        self.decision: Decision | None = attempt.decision
+        self.cost: CostLines | None = None
+        self.saved_nusd: int | None = None
+        self.waited_ns = clock.now_ns() - attempt.dispatched_ns
+        self.attempt = attempt
+        self._first: Event | None = first
+        self._clock = clock
+        self._keep = keep
+        self._texts: list[list[str]] = [[] for _ in range(attempt.request.choices)] if keep else []
+        self._reasons: dict[int, FinishReason] = {}
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        """Raises: ApiError when the backend fails midway."""
+        event = self._first
+        if event is not None:
+            self._first = None
+        else:
+            before_ns = self._clock.now_ns()
+            try:
+                event = await self.attempt.next_event()
+            except StopAsyncIteration:
+                if self._keep is not None:
+                    self._keep(self)
+                raise
+            except BackendError as error:
+                raise from_backend(error) from error
+            finally:
+                self.waited_ns += self._clock.now_ns() - before_ns
+        if self._keep is not None:
+            self._remember(event)
+        return event
+
+    def usage(self) -> Usage:
+        return self.attempt.usage()
+
+    async def aclose(self) -> None:
+        """Cancels the attempt if it still runs."""
+        await self.attempt.cancel()
+
+    def complete(self, stored_wall_ns: int) -> CachedAnswer:
+        """The whole answer, as the cache keeps it."""
+        view = self.attempt.chosen.view
+        return CachedAnswer(
+            choices=tuple(
+                CachedChoice("".join(texts), self._reasons[index]) for index, texts in enumerate(self._texts)
+            ),
+            usage=self.usage(),
+            model=self.model,
+            backend=view.name,
+            substrate=view.substrate,
+            stored_wall_ns=stored_wall_ns,
+            cost_nusd=None if self.cost is None else self.cost.total_nusd,
+        )
+
+    def _remember(self, event: Event) -> None:
+        if type(event) is TokenChunk:
+            self._texts[event.index].append(event.text)
+        elif type(event) is ChoiceEnd:
+            self._reasons[event.index] = event.reason
+
+
+class ReplayedAnswer:
+    """A cached answer, event by event: a choice's whole text, then its end. Costs nothing, records what it saved."""
+
+    def __init__(self, cached: CachedAnswer, cost: CostLines) -> None:
+        self.cached = cached
+        self.model = cached.model
+        self.cache: CacheResult = "hit"
+        self.attempts = 0
+        self.decision: Decision | None = None
+        self.cost: CostLines | None = cost
+        self.saved_nusd = cached.cost_nusd
+        self.waited_ns = 0
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        for index, choice in enumerate(self.cached.choices):
+            if choice.text:
+                yield TokenChunk(index, choice.text, 0)
+            yield ChoiceEnd(index, choice.finish_reason)
+
+    def usage(self) -> Usage:
+        """The real token counts, all prompt tokens as cached ones."""
+        usage = self.cached.usage
+        return Usage(0, usage.prompt_tokens + usage.cached_tokens, usage.completion_tokens, usage.reasoning_tokens)
+
+    async def aclose(self) -> None:
+        """Nothing to free."""

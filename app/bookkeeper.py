@@ -1,0 +1,201 @@
+"""Where a request's story becomes figures: a ledger row per attempt or cache hit, one observation per request.
+
+What is billed is decided in `app.metering.cost`, where it goes in `app.metering.meter`; here it is put together from
+what the service, the attempt and the wire know.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from app.answers import Answer
+from app.cache.base import CachedAnswer
+from app.call import Call
+from app.dispatch.attempt import Attempt
+from app.metering.cost import FREE, CostLines
+from app.metering.meter import Meter
+from app.metering.metrics import Metrics
+from app.metering.types import RequestRecord
+from app.planning import Plan
+from app.routing.types import Decision, Slo
+from backends import errors
+from backends.clock import Clock
+from backends.types import Endpoint, Usage
+
+Stage = Literal["cache", "score", "total"]
+NO_USAGE = Usage()
+
+ERROR_REASONS: tuple[tuple[type[errors.BackendError], str], ...] = (
+    (errors.RequestRefused, "refused"),
+    (errors.Saturated, "saturated"),
+    (errors.BackendTimeout, "timeout"),
+    (errors.Unavailable, "connect"),
+    (errors.StreamCut, "cut_stream"),
+)
+
+
+class Bookkeeper:
+    """Turns events of the service into ledger rows and metrics."""
+
+    def __init__(self, meter: Meter, metrics: Metrics, clock: Clock, config_hash: str) -> None:
+        self._meter = meter
+        self._metrics = metrics
+        self._clock = clock
+        self._config_hash = config_hash
+
+    def stage(self, stage: Stage, duration_ns: int) -> None:
+        """Time the gateway itself took for a part of a request."""
+        self._metrics.observe(self._metrics.overhead, (stage,), duration_ns / 1e9)
+
+    def decided(self, decision: Decision, duration_ns: int) -> None:
+        """A decision that something will be dispatched on."""
+        metrics = self._metrics
+        self.stage("score", duration_ns)
+        for backend, reason in decision.rejected:
+            metrics.rejected.add((backend, reason.partition(":")[0]))
+        if decision.chosen is None:
+            return
+        metrics.decisions.add((decision.request.model, decision.chosen.view.name, decision.policy, decision.reason))
+        metrics.observe(metrics.margin, (decision.policy,), decision.margin)
+        for candidate in decision.candidates:
+            if not candidate.feasible:
+                metrics.rejected.add((candidate.view.name, "predicted_slo"))
+
+    def cache_lookup(self, model: str, result: Literal["hit", "miss"], duration_ns: int) -> None:
+        """A look-up in the response cache."""
+        self.stage("cache", duration_ns)
+        self._metrics.cache_lookups.add(("exact", result, model))
+        self._metrics.observe(self._metrics.cache_operation, ("get", result), duration_ns / 1e9)
+
+    def hit(self, call: Call, plan: Plan, cached: CachedAnswer) -> CostLines:
+        """An answer from the cache: nothing to pay, something saved."""
+        record = self._record(call, plan, 0, "cached", "hit", "hit")._replace(
+            backend=cached.backend, substrate=cached.substrate, usage=cached.usage
+        )
+        self._meter.record_hit(record, cached.cost_nusd)
+        return FREE
+
+    def settle(self, call: Call, plan: Plan, attempt: Attempt, cache: str) -> CostLines | None:
+        """An attempt has ended: bill it. Returns what it cost, None if unknown."""
+        decision, prediction, view = attempt.decision, attempt.chosen.prediction, attempt.chosen.view
+        ttft_s = None if attempt.first_token_ns is None else (attempt.first_token_ns - call.started_ns) / 1e9
+        tpot_s = attempt.tpot_s()
+        ended_ns = attempt.ended_ns or self._clock.now_ns()
+        reason = decision.reason if attempt.error is None else _reason(attempt.error)
+        record = self._record(call, plan, attempt.number, attempt.end or "failed", reason, cache)._replace(
+            backend=view.name,
+            substrate=view.substrate,
+            policy=decision.policy,
+            decision_id=decision.id,
+            usage=attempt.usage(),
+            share=attempt.engine_share(),
+            ttft_s=ttft_s,
+            tpot_s=tpot_s,
+            e2e_s=(ended_ns - call.started_ns) / 1e9,
+            predicted_ttft_s=prediction.ttft_s,
+            predicted_tpot_s=prediction.tpot_s,
+            predicted_cost_nusd=prediction.cost_nusd,
+        )
+        bill = self._meter.record(record)
+        self._observe(record, attempt, bill.effective)
+        return bill.effective
+
+    def finished(
+        self, endpoint: Endpoint, model: str | None, call: Call | None, answer: Answer | None, status: int, took_ns: int
+    ) -> None:
+        """A request has been answered, one way or another."""
+        metrics = self._metrics
+        label = metrics.model(model)
+        tenant = metrics.tenant("default" if call is None else call.tenant)
+        metrics.requests.add((label, tenant, endpoint, str(status)))
+        if status == 499:
+            phase = "before_first_token" if answer is None else "streaming"
+            metrics.disconnects.add((phase,))
+        if status in (429, 503):
+            metrics.rejections.add((tenant, "overload" if status == 429 else "no_backend"))
+        waited_ns = 0 if answer is None else answer.waited_ns
+        if answer is None or call is None:
+            return
+        backend = "" if answer.decision is None or answer.decision.chosen is None else answer.decision.chosen.view.name
+        metrics.observe(metrics.duration, (label, backend, "true" if call.stream else "false"), took_ns / 1e9)
+        self.stage("total", took_ns - waited_ns)
+
+    def _record(
+        self,
+        call: Call,
+        plan: Plan,
+        attempt: int,
+        outcome: Literal["ok", "cancelled", "failed", "cached"],
+        reason: str,
+        cache: str,
+    ) -> RequestRecord:
+        slo = plan.route.slo
+        return RequestRecord(
+            request_id=call.request_id,
+            attempt=attempt,
+            wall_ns=self._clock.wall_ns(),
+            tenant=call.tenant,
+            endpoint=call.endpoint,
+            stream=call.stream,
+            model=plan.model,
+            backend=None,
+            substrate=None,
+            policy=None,
+            decision_id=None,
+            config_hash=self._config_hash,
+            outcome=outcome,
+            reason=reason,
+            cache=cache,
+            usage=NO_USAGE,
+            share=None,
+            ttft_s=None,
+            tpot_s=None,
+            e2e_s=None,
+            predicted_ttft_s=None,
+            predicted_tpot_s=None,
+            predicted_cost_nusd=None,
+            slo_ttft_s=slo.ttft_s,
+            slo_tpot_s=slo.tpot_s,
+            slo_e2e_s=slo.e2e_s,
+            tags=call.options.tags,
+        )
+
+    def _observe(self, record: RequestRecord, attempt: Attempt, cost: CostLines | None) -> None:
+        metrics, backend = self._metrics, record.backend or ""
+        labels = (record.model, backend)
+        if record.ttft_s is not None:
+            metrics.observe(metrics.ttft, labels, record.ttft_s)
+        if attempt.number > 1:
+            metrics.retries.add((backend, "failover"))
+        if record.outcome == "failed":
+            metrics.upstream_errors.add((backend, record.reason))
+        if record.outcome != "ok":
+            return
+        usage = record.usage
+        metrics.observe(metrics.request_tokens, (record.model, "prompt"), usage.prompt_tokens + usage.cached_tokens)
+        metrics.observe(metrics.request_tokens, (record.model, "completion"), usage.completion_tokens)
+        if record.tpot_s is not None:
+            metrics.observe(metrics.tpot, labels, record.tpot_s)
+        for quantity, predicted, actual in (
+            ("ttft", record.predicted_ttft_s, record.ttft_s),
+            ("tpot", record.predicted_tpot_s, record.tpot_s),
+            ("cost", record.predicted_cost_nusd, None if cost is None else cost.total_nusd),
+        ):
+            if predicted is not None and actual:
+                metrics.observe(metrics.prediction, (backend, quantity), predicted / actual)
+        self._judge(record)
+
+    def _judge(self, record: RequestRecord) -> None:
+        """Which promises were kept; a promise that was not made is not counted."""
+        promises = Slo(record.slo_ttft_s, record.slo_tpot_s, record.slo_e2e_s)
+        for objective, promised, actual in (
+            ("ttft", promises.ttft_s, record.ttft_s),
+            ("tpot", promises.tpot_s, record.tpot_s),
+            ("e2e", promises.e2e_s, record.e2e_s),
+        ):
+            if promised is not None and actual is not None:
+                self._metrics.slo.add((record.model, objective, "good" if actual <= promised else "bad"))
+
+
+def _reason(error: errors.BackendError) -> str:
+    return next((reason for kind, reason in ERROR_REASONS if isinstance(error, kind)), "error")

@@ -1,0 +1,144 @@
+"""YAML text with positions: every value knows its line and column. The only importer of yaml.
+
+Refused with a position: duplicate keys, unknown anchors, documents that expand beyond `MAX_NODES`, `${ENV}` names that
+are not set. `${NAME}` and `${NAME:-default}` are replaced inside string scalars only, never in keys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from app.errors import ConfigError
+
+MAX_NODES = 100_000
+_ENV = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where something stands; both from 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(slots=True)
+class Source:
+    """A document: its plain data, and the position of every path in it."""
+
+    file: str
+    data: Any = None
+    positions: dict[Path, Position] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def at(self, path: Sequence[str | int]) -> Position:
+        """The position of a path, or of its nearest parent."""
+        path = tuple(path)
+        while path and path not in self.positions:
+            path = path[:-1]
+        return self.positions.get(path, Position(self.file, 1, 1))
+
+    def problem(self, path: Sequence[str | int], message: str) -> str:
+        """`file:line:column: path: message`."""
+        return f"{self.at(path)}: {dotted(path)}: {message}" if path else f"{self.at(path)}: {message}"
+
+
+def parse(text: str, file: str, environment: Mapping[str, str]) -> Source:
+    """Read a document.
+
+    Raises: ConfigError for anything that is not one well-formed document; other problems are collected.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else f"{file}:1:1"
+        raise ConfigError([f"{where}: {error.problem or error.context or 'not valid YAML'}"]) from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigError([f"{file}:1:1: not valid YAML: {str(error)[:200]}"]) from None
+    source = Source(file)
+    reader = _Reader(source, environment)
+    try:
+        source.data = None if node is None else reader.read(node, ())
+    except RecursionError:
+        raise ConfigError([f"{file}:1:1: nested too deeply"]) from None
+    return source
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """`backends[2].pricing`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+class _Reader:
+    """Turns nodes into data, remembering positions."""
+
+    def __init__(self, source: Source, environment: Mapping[str, str]) -> None:
+        self._source = source
+        self._environment = environment
+        self._constructor = yaml.constructor.SafeConstructor()
+        self._nodes = 0
+
+    def read(self, node: yaml.Node, path: Path) -> Any:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise ConfigError([f"{self._source.file}:1:1: the document expands to more than {MAX_NODES} values"])
+        mark = node.start_mark
+        self._source.positions.setdefault(path, Position(self._source.file, mark.line + 1, mark.column + 1))
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.read(item, (*path, index)) for index, item in enumerate(node.value)]
+        return self._scalar(node, path)
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            mark = key_node.start_mark
+            position = Position(self._source.file, mark.line + 1, mark.column + 1)
+            if key is None or key_node.tag == "tag:yaml.org,2002:merge":
+                self._source.problems.append(f"{position}: keys must be plain words")
+                continue
+            if key in result:
+                self._source.problems.append(f"{position}: {dotted((*path, key))}: the key is given twice")
+                continue
+            self._source.positions[(*path, key)] = position
+            result[key] = self.read(value_node, (*path, key))
+        return result
+
+    def _scalar(self, node: yaml.Node, path: Path) -> Any:
+        value: Any
+        try:
+            value = self._constructor.construct_object(node)
+        except (yaml.YAMLError, ValueError, OverflowError, KeyError, IndexError, AttributeError, TypeError) as error:
+            self._source.problems.append(self._source.problem(path, f"not a value: {str(error)[:120]}"))
+            return None
+        return self._expand(value, path) if isinstance(value, str) else value
+
+    def _expand(self, text: str, path: Path) -> str:
+        def replace(found: re.Match[str]) -> str:
+            default: str | None = found["default"]
+            value = self._environment.get(found["name"], default)
+            if value is None:
+                self._source.problems.append(
+                    self._source.problem(path, f"the environment variable {found['name']} is not set")
+                )
+                return ""
+            return value
+
+        return _ENV.sub(replace, text)

@@ -1,0 +1,145 @@
+"""From plain data to typed configuration: every problem at once, each with its position and a suggestion. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from app.config import models
+from app.config.models import Config
+from app.config.source import Source
+from backends import datasheet
+
+T = TypeVar("T")
+
+_UNION_TAGS = ("[key]", "tokens", "chip_hours", "memory", "redis", "off")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def typed(adapter: TypeAdapter[T], data: Any, source: Source, prefix: Sequence[str | int] = ()) -> T | None:
+    """The value, or None with the problems added to the source."""
+    try:
+        return adapter.validate_python(data)
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            path = _real_path(problem["loc"], data)
+            source.problems.append(source.problem((*prefix, *path), _message(problem, path)))
+        return None
+
+
+def cross_check(config: Config, source: Source, scorers: Sequence[str], pickers: Sequence[str]) -> None:
+    """References between parts; problems are added to the source."""
+    check = _References(source)
+    names: set[str] = set()
+    served = {deployment.model for backend in config.backends for deployment in backend.deployments}
+    for index, backend in enumerate(config.backends):
+        at: tuple[str | int, ...] = ("backends", index)
+        if backend.name in names:
+            check.add((*at, "name"), f"the backend '{backend.name}' is given twice")
+        names.add(backend.name)
+        for place, deployment in enumerate(backend.deployments):
+            check.known((*at, "deployments", place, "model"), "model", deployment.model, config.models)
+    taken = set(config.models)
+    for name, model in config.models.items():
+        if name not in served:
+            check.add(("models", name), "no backend serves this model")
+        check.known(("models", name, "slo"), "SLO class", model.slo, config.slo)
+        if model.policy is not None:
+            check.known(("models", name, "policy"), "policy", model.policy, config.policies)
+        if model.reference_backend is not None:
+            check.known(("models", name, "reference_backend"), "backend", model.reference_backend, names)
+        for place, alias in enumerate(model.aliases):
+            if alias in taken:
+                check.add(("models", name, "aliases", place), f"the name '{alias}' is taken")
+            taken.add(alias)
+    check.known(("routing", "default_policy"), "policy", config.routing.default_policy, config.policies)
+    for name, policy in config.policies.items():
+        check.known(("policies", name, "picker", "use"), "picker", policy.picker.use, pickers)
+        for place, scorer in enumerate(policy.scorers):
+            check.known(("policies", name, "scorers", place, "use"), "scorer", scorer.use, scorers)
+    _check_server(config, check)
+
+
+def warnings(config: Config) -> tuple[str, ...]:
+    """What is allowed but should be known."""
+    found = [
+        f"backend '{backend.name}': its price is assumed ({backend.pricing.source})"
+        for backend in config.backends
+        if backend.pricing.confidence in ("assumed", "estimate", "not public")
+    ]
+    for name in config.models:
+        backends = [b for b in config.backends if any(d.model == name for d in b.deployments)]
+        if backends and all(backend.drained for backend in backends):
+            found.append(f"model '{name}': every backend that serves it is drained")
+    return tuple(found)
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+class _References:
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def add(self, path: Sequence[str | int], message: str) -> None:
+        self._source.problems.append(self._source.problem(path, message))
+
+    def known(self, path: Sequence[str | int], what: str, name: str, known: Iterable[str]) -> None:
+        if name not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            self.add(path, f"there is no {what} '{name}'{suggestion(name, known)} (there are: {listed})")
+
+
+def _check_server(config: Config, check: _References) -> None:
+    server = config.server
+    if server.admin_host not in LOOPBACK and server.admin_token is None:
+        check.add(
+            ("server", "admin_host"), "an admin port that is not on loopback needs server.admin_token (16 characters)"
+        )
+    if server.port == server.admin_port != 0 and server.host == server.admin_host:
+        check.add(("server", "admin_port"), "the API and the admin port cannot be the same")
+
+
+def _real_path(location: Sequence[str | int], data: Any) -> tuple[str | int, ...]:
+    """pydantic's location without the union tags it inserts: only parts that exist in the data, and the last."""
+    path: list[str | int] = []
+    for place, part in enumerate(location):
+        inside = isinstance(data, dict) and part in data
+        if inside or (isinstance(data, list) and isinstance(part, int) and part < len(data)):
+            path.append(part)
+            data = data[part]
+        elif place == len(location) - 1 and isinstance(part, str) and part not in _UNION_TAGS:
+            path.append(part)
+    return tuple(path)
+
+
+def _message(problem: Any, path: Sequence[str | int]) -> str:
+    kind, text = problem["type"], str(problem["msg"])
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"unknown key{suggestion(str(path[-1]), _every_key())}"
+    if kind in ("missing", "missing_argument"):
+        return "is required"
+    value = problem.get("input")
+    shown = f" (got {value!r:.60})" if isinstance(value, str | int | float | bool) and not _secret(path) else ""
+    return text[:1].lower() + text[1:] + shown
+
+
+def _every_key() -> list[str]:
+    """Every key any section knows: close enough for a suggestion, whatever section the mistake is in."""
+    sections = [value for value in vars(models).values() if isinstance(value, type) and issubclass(value, BaseModel)]
+    sheets = (datasheet.ChipSheet, datasheet.ModelSheet, datasheet.Figure)
+    return sorted(
+        {name for section in sections for name in section.model_fields}
+        | {field.name for sheet in sheets for field in fields(sheet)}
+    )
+
+
+def _secret(path: Sequence[str | int]) -> bool:
+    return any(str(part) in ("admin_token", "url") for part in path)

@@ -1,0 +1,141 @@
+"""Rows in, off the hot path: `append` is a list append, a thread of its own writes batches to SQLite (WAL).
+
+A crash loses at most one flush interval. A closed ledger has lost nothing. A full queue drops rows, counts them and
+says so; a disk that cannot be written keeps rows queued, says so once, and says so once more when it can again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+from app.metering.ledger import schema
+from app.metering.types import Bill, RequestRecord
+
+log = logging.getLogger("turnout.ledger")
+
+
+class LedgerUnusable(Exception):
+    """The file cannot be opened as a ledger of this version."""
+
+
+class Ledger:
+    """An append-only table of requests."""
+
+    def __init__(
+        self,
+        path: Path,
+        flush_interval_s: float,
+        batch_rows: int,
+        queue_rows: int,
+        dropped: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._path = path
+        self._flush_interval_s = flush_interval_s
+        self._batch_rows = batch_rows
+        self._queue_rows = queue_rows
+        self._dropped = dropped
+        self._queue: deque[tuple[RequestRecord, Bill]] = deque()
+        self._wake = threading.Event()
+        self._passed = threading.Event()
+        self._closing = False
+        self._failing = False
+        self._overflowing = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Open the file, creating or checking its schema, and begin writing.
+
+        Raises: LedgerUnusable.
+        """
+        try:
+            connection = sqlite3.connect(self._path, check_same_thread=False, timeout=1.0)
+            _prepare(connection)
+        except sqlite3.Error as error:
+            raise LedgerUnusable(f"{self._path}: {error}") from error
+        self._thread = threading.Thread(target=self._run, args=(connection,), name="turnout-ledger", daemon=True)
+        self._thread.start()
+
+    def append(self, record: RequestRecord, bill: Bill) -> None:
+        """Take a row; never blocks."""
+        queue = self._queue
+        if len(queue) >= self._queue_rows:
+            self._dropped()
+            if not self._overflowing:
+                self._overflowing = True
+                log.error("ledger queue full (%d rows): rows are being dropped", self._queue_rows)
+            return
+        queue.append((record, bill))
+        if len(queue) == self._batch_rows:
+            self._wake.set()
+
+    async def flush(self) -> None:
+        """Return once everything appended so far is in the file, or the file has refused it."""
+        while self._queue and not self._failing and self._thread is not None:
+            self._passed.clear()
+            self._wake.set()
+            await asyncio.to_thread(self._passed.wait, self._flush_interval_s)
+
+    async def aclose(self) -> None:
+        """Write out what is left and close the file. Idempotent."""
+        if self._thread is None:
+            return
+        thread, self._thread = self._thread, None
+        self._closing = True
+        self._wake.set()
+        await asyncio.to_thread(thread.join)
+        if self._queue:
+            log.error("ledger closed with %d rows that could not be written", len(self._queue))
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows taken and not yet in the file."""
+        return len(self._queue)
+
+    def _run(self, connection: sqlite3.Connection) -> None:
+        while True:
+            self._wake.wait(self._flush_interval_s)
+            self._wake.clear()
+            closing = self._closing
+            self._write_all(connection)
+            self._passed.set()
+            if closing:
+                break
+        connection.close()
+
+    def _write_all(self, connection: sqlite3.Connection) -> None:
+        """Write every queued row, a batch a transaction; stop at the first refusal."""
+        while self._queue:
+            batch = list(islice(self._queue, self._batch_rows))
+            try:
+                with connection:
+                    connection.executemany(schema.INSERT, [schema.row(record, bill) for record, bill in batch])
+            except sqlite3.Error as error:
+                if not self._failing:
+                    self._failing = True
+                    log.error("ledger cannot be written (%s): rows stay queued", error)
+                return
+            for _ in batch:
+                self._queue.popleft()
+            if self._failing:
+                self._failing = False
+                log.info("ledger is being written again")
+            self._overflowing = False
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.executescript(schema.CREATE)
+    found = connection.execute("SELECT version FROM schema_version").fetchone()
+    if found is None:
+        connection.execute("INSERT INTO schema_version VALUES (?)", (schema.VERSION,))
+        connection.commit()
+    elif found[0] != schema.VERSION:
+        raise sqlite3.DatabaseError(f"schema version {found[0]}, this program writes {schema.VERSION}")

@@ -1,0 +1,203 @@
+"""Every Prometheus metric: name, unit, labels, buckets. The only importer of prometheus_client.
+
+Names and label sets are documented in docs/metrics.md; a test holds the two together. Label values come from
+closed sets (configured models and backends, declared tenants); anything else becomes `other` and is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from app.metering.cells import Cells
+
+LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 640)
+TTFT_S = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40)
+TPOT_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
+OVERHEAD_S = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
+TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
+RATIO = (0.1, 0.25, 0.5, 0.67, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.25, 1.5, 2, 4, 10)
+MARGIN = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2)
+
+OTHER = "other"
+MONEY = ("model", "backend", "substrate", "tenant", "kind")
+
+
+class BackendGauge(NamedTuple):
+    """What is read of a backend at scrape time. Chip seconds are engine time times chips."""
+
+    backend: str
+    substrate: str
+    in_flight: int
+    waiting: int
+    busy_chip_ns: int
+    provisioned_chip_ns: int
+    capacity_nusd: int | None
+
+
+class Metrics:
+    """The registry and its families. `backends()` is asked at every scrape."""
+
+    def __init__(
+        self,
+        models: Iterable[str],
+        backends: Callable[[], Iterable[BackendGauge]],
+        tenants: Iterable[str],
+        config_hash: str,
+        version: str,
+        references: Mapping[str, str],
+    ) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry(auto_describe=False)
+        self._models = frozenset(models)
+        self._tenants = frozenset(tenants)
+        self._children: dict[tuple[str, ...], Histogram] = {}
+        self._counters: list[Cells] = []
+        self._declare_counters()
+        self._declare_histograms()
+        info = {"hash": config_hash}, {"version": version}
+        self.registry.register(_Exported(self._counters, backends, *info, references))
+
+    def model(self, name: str | None) -> str:
+        """The label value for a model a client asked for."""
+        if name is not None and name in self._models:
+            return name
+        self.label_overflow.add(("model",))
+        return OTHER
+
+    def tenant(self, name: str) -> str:
+        """The label value for a tenant."""
+        if name in self._tenants:
+            return name
+        self.label_overflow.add(("tenant",))
+        return OTHER
+
+    def observe(self, family: Histogram, labels: tuple[str, ...], value: float) -> None:
+        """Observe through a cached child: `.labels()` itself costs more than the observation."""
+        key = (family._name, *labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = family.labels(*labels)
+        child.observe(value)
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The exposition and its content type: OpenMetrics if the scraper accepts it, else the text format."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+    def names(self) -> set[str]:
+        """Every family's name as documented: counters end in `_total`."""
+        return {family.name + ("_total" if family.type == "counter" else "") for family in self.registry.collect()}
+
+    def _counter(self, name: str, documentation: str, labels: tuple[str, ...], scale: float = 1.0) -> Cells:
+        cells = Cells(f"turnout_{name}", documentation, labels, scale)
+        self._counters.append(cells)
+        return cells
+
+    def _histogram(
+        self, name: str, documentation: str, labels: tuple[str, ...], buckets: tuple[float, ...]
+    ) -> Histogram:
+        return Histogram(f"turnout_{name}", documentation, labels, registry=self.registry, buckets=buckets)
+
+    def _declare_counters(self) -> None:
+        add, nusd = self._counter, 1e-9
+        self.requests = add(
+            "requests", "Requests by HTTP status; 499 = client gone", ("model", "tenant", "endpoint", "code")
+        )
+        self.tokens = add("tokens", "Tokens by disjoint kind; prompt = uncached", MONEY)
+        self.cost = add("cost_usd", "Effective cost: list price, or share of busy chip-hours", MONEY, nusd)
+        self.list_cost = add("list_cost_usd", "The same tokens at the backend's public list price", MONEY, nusd)
+        self.reference_cost = add("reference_cost_usd", "The same tokens on the model's reference backend", MONEY, nusd)
+        self.unpriced = add("unpriced_requests", "Attempts whose cost is unknown (not zero)", ("model", "backend"))
+        self.wasted = add("wasted_cost_usd", "Paid for, not delivered", ("backend", "reason"), nusd)
+        self.cache_lookups = add("cache_lookups", "Cache look-ups", ("kind", "result", "model"))
+        self.cache_saved = add("cache_saved_usd", "What cache hits would have cost", ("kind", "model"), nusd)
+        self.cache_saved_tokens = add("cache_saved_tokens", "Tokens cache hits did not generate", ("kind", "model"))
+        self.slo = add("slo_requests", "Requests by promise kept", ("model", "objective", "result"))
+        self.decisions = add("decisions", "Decisions", ("model", "backend", "policy", "reason"))
+        self.rejected = add("candidates_rejected", "Backends that could not win, and why", ("backend", "reason"))
+        self.upstream_errors = add("upstream_errors", "Failed attempts", ("backend", "reason"))
+        self.retries = add("retries", "Attempts beyond a request's first", ("backend", "reason"))
+        self.disconnects = add("client_disconnects", "Clients that left early", ("phase",))
+        self.rejections = add("rejections", "Requests turned away", ("tenant", "reason"))
+        self.ledger_dropped = add("ledger_dropped_rows", "Ledger rows lost because the queue was full", ())
+        self.label_overflow = add("label_overflow", "Label values outside their closed set", ("label",))
+
+    def _declare_histograms(self) -> None:
+        add = self._histogram
+        by_model = ("model", "backend")
+        self.duration = add("request_duration_seconds", "End to end", (*by_model, "stream"), LATENCY_S)
+        self.ttft = add("time_to_first_token_seconds", "From request received to first token", by_model, TTFT_S)
+        self.tpot = add("time_per_output_token_seconds", "(last - first) / (n - 1)", by_model, TPOT_S)
+        self.overhead = add("overhead_seconds", "What the gateway adds", ("stage",), OVERHEAD_S)
+        self.request_tokens = add("request_tokens", "Length mix", ("model", "kind"), TOKENS)
+        self.cache_operation = add("cache_operation_duration_seconds", "Cache operations", ("op", "result"), OVERHEAD_S)
+        self.prediction = add("prediction_ratio", "Predicted / actual", ("backend", "quantity"), RATIO)
+        self.margin = add("decision_margin_ratio", "How far behind the runner-up was", ("policy",), MARGIN)
+
+
+class _Exported(Collector):
+    """Cells, backend gauges and info, as the exposition wants them."""
+
+    def __init__(
+        self,
+        counters: Iterable[Cells],
+        backends: Callable[[], Iterable[BackendGauge]],
+        config: Mapping[str, str],
+        build: Mapping[str, str],
+        references: Mapping[str, str],
+    ) -> None:
+        self._counters = tuple(counters)
+        self._backends = backends
+        self._config = config
+        self._build = build
+        self._references = references
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, in a stable order."""
+        for cells in self._counters:
+            family = CounterMetricFamily(cells.name, cells.documentation, labels=cells.labels)
+            for labels, value in cells.items():
+                family.add_metric(labels, value * cells.scale)
+            if not cells.labels and not cells.items():
+                family.add_metric((), 0.0)
+            yield family
+        yield from self._backend_families()
+        yield _info("turnout_config_info", "The running configuration", self._config)
+        yield _info("turnout_build_info", "The running version", self._build)
+        reference = GaugeMetricFamily(
+            "turnout_reference_info", "Which backend a model's reference price is of", labels=("model", "backend")
+        )
+        for model, backend in self._references.items():
+            reference.add_metric((model, backend), 1)
+        yield reference
+
+    def _backend_families(self) -> Iterator[Metric]:
+        labels = ("backend", "substrate")
+        inflight = GaugeMetricFamily("turnout_inflight_requests", "Sequences in flight", labels=("backend",))
+        queued = GaugeMetricFamily("turnout_queue_depth", "Sequences waiting at the backend", labels=("backend",))
+        provisioned = CounterMetricFamily("turnout_backend_provisioned_chip_seconds", "Chip time bought", labels=labels)
+        busy = CounterMetricFamily("turnout_backend_busy_chip_seconds", "Chip time used", labels=labels)
+        capacity = CounterMetricFamily(
+            "turnout_backend_capacity_cost_usd", "What was bought; idle = this minus cost", labels=labels
+        )
+        for backend in self._backends():
+            where = (backend.backend, backend.substrate)
+            inflight.add_metric((backend.backend,), backend.in_flight)
+            queued.add_metric((backend.backend,), backend.waiting)
+            if backend.capacity_nusd is not None:
+                provisioned.add_metric(where, backend.provisioned_chip_ns / 1e9)
+                busy.add_metric(where, backend.busy_chip_ns / 1e9)
+                capacity.add_metric(where, backend.capacity_nusd / 1e9)
+        yield from (inflight, queued, provisioned, busy, capacity)
+
+
+def _info(name: str, documentation: str, labels: Mapping[str, str]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, documentation, labels=tuple(labels))
+    family.add_metric(tuple(labels.values()), 1)
+    return family

@@ -1,0 +1,55 @@
+"""One row of the ledger: an attempt at a backend, a cache hit, or a request nobody could take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from app.metering.cost import CostLines
+from backends.types import EngineShare, Usage
+
+RecordOutcome = Literal["ok", "cancelled", "failed", "cached"]
+
+
+class RequestRecord(NamedTuple):
+    """Everything that is known of an attempt when it has ended. None = unknown or not applicable, never zero."""
+
+    request_id: str
+    attempt: int
+    wall_ns: int
+    tenant: str
+    endpoint: str
+    stream: bool
+    model: str
+    backend: str | None
+    substrate: str | None
+    policy: str | None
+    decision_id: str | None
+    config_hash: str
+    outcome: RecordOutcome
+    reason: str
+    cache: str
+    usage: Usage
+    share: EngineShare | None
+    ttft_s: float | None
+    tpot_s: float | None
+    e2e_s: float | None
+    predicted_ttft_s: float | None
+    predicted_tpot_s: float | None
+    predicted_cost_nusd: float | None
+    slo_ttft_s: float | None
+    slo_tpot_s: float | None
+    slo_e2e_s: float | None
+    tags: Mapping[str, str] | None
+
+
+class Bill(NamedTuple):
+    """The three prices of a record, kept apart: what it cost, what the list says, what the reference would take.
+
+    `effective` is None when the price is unknown. `saved_nusd` is set for cache hits only.
+    """
+
+    effective: CostLines | None
+    list_price: CostLines | None
+    reference: CostLines | None
+    saved_nusd: int | None = None

@@ -1,0 +1,35 @@
+"""Which tokens the next step serves. Pure.
+
+The common engine mixes: every running sequence decodes one token, and what is left of the token budget goes to the
+prompts at the head of the queue, in chunks. With static shapes a prompt is a step of its own, whole and padded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from backends.emulator.traits import Traits
+
+
+def chunks(remaining: Sequence[int], lanes: int, traits: Traits) -> list[int]:
+    """How many prompt tokens of each admitted job the next step reads, head of the queue first.
+
+    `remaining` is what each still has to read (all positive), `lanes` how many sequences decode meanwhile.
+    """
+    if not remaining:
+        return []
+    if traits.static_shapes is not None:
+        return [remaining[0]]
+    budget = max(1, traits.prefill_budget - lanes)
+    taken: list[int] = []
+    for tokens in remaining:
+        if budget <= 0:
+            break
+        taken.append(min(tokens, budget))
+        budget -= taken[-1]
+    return taken
+
+
+def decodes(prompt_tokens: int, traits: Traits) -> bool:
+    """Whether running sequences advance in a step that reads `prompt_tokens` of prompts."""
+    return prompt_tokens == 0 or traits.static_shapes is None

@@ -1,0 +1,49 @@
+"""What a router may assume of a deployment: the engine's own physics, linearised, without a look at its state.
+
+k and o come from reading 512 and 2,048 prompt tokens on an idle engine; d0 and d1 from decoding one sequence and as
+many as fit, at 1,500 tokens of context each. A queue, a cold bucket and noise are not in it: that is for the
+router's own corrections to learn.
+"""
+
+from __future__ import annotations
+
+from backends.emulator import batching
+from backends.emulator.roofline import REFERENCE_CONTEXT_TOKENS, Physics
+from backends.emulator.traits import Traits
+from backends.types import LatencyProfile
+
+SHORT_PROMPT, LONG_PROMPT = 512, 2048
+
+
+def latency_profile(physics: Physics, traits: Traits) -> LatencyProfile:
+    """The prior of a deployment."""
+    short_s, long_s = (prefill_s(physics, traits, tokens) for tokens in (SHORT_PROMPT, LONG_PROMPT))
+    per_token_s = (long_s - short_s) / (LONG_PROMPT - SHORT_PROMPT)
+    one_s = decode_s(physics, traits, 1)
+    most = physics.max_sequences
+    per_sequence_s = (decode_s(physics, traits, most) - one_s) / (most - 1) if most > 1 else 0.0
+    return LatencyProfile(
+        overhead_s=max(0.0, short_s - per_token_s * SHORT_PROMPT),
+        prefill_s_per_token=per_token_s,
+        decode_base_s=one_s - per_sequence_s,
+        decode_s_per_sequence=per_sequence_s,
+        max_sequences=most,
+        prefill=traits.prefill,
+    )
+
+
+def prefill_s(physics: Physics, traits: Traits, tokens: int) -> float:
+    """Seconds for an idle engine to read a prompt."""
+    total, start = 0.0, 0
+    while start < tokens:
+        chunk = batching.chunks([tokens - start], 0, traits)[0]
+        padded = chunk if traits.static_shapes is None else traits.static_shapes.prompt_bucket(chunk)
+        total += physics.step_s(0, 0, padded, start)
+        start += chunk
+    return total
+
+
+def decode_s(physics: Physics, traits: Traits, lanes: int) -> float:
+    """Seconds of a decode step at the reference context."""
+    padded = lanes if traits.static_shapes is None else traits.static_shapes.batch_bucket(lanes)
+    return physics.step_s(padded, lanes * REFERENCE_CONTEXT_TOKENS, 0, 0)

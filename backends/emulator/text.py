@@ -1,0 +1,130 @@
+"""Emulated text: one word is one token, and the words follow from (model, prompt, seed, choice) alone.
+
+The rule is reversible: a token is a word with the white space before it, so `"".join(tokens(text)) == text` for any
+text that does not end in white space, and a text has as many tokens as `text.split()` has words. A prompt without a
+word still counts as one token. Word `i` of an answer is drawn by SplitMix64 from the answer's key and `i` (Steele,
+Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014), so any word can be had without those before it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from hashlib import blake2b
+from math import exp
+from statistics import NormalDist
+from typing import NamedTuple
+
+from backends.types import FinishReason, GenerationRequest
+
+WORDS = (
+    "a all along also and are around as at be before between both bring build by calm can carry change clear close "
+    "come common could cross day deep down each early east even every far few field find first follow for form found "
+    "from gate give go good grow hand have high hold home how if in into is it join keep kind know land large last "
+    "late lead learn leave left less let level light like line little long look made make many mark may mean meet "
+    "more most move much must name near need new next night no north not note now of often old on once one open or "
+    "order other our out over own part pass path place plain plan play point press quick quiet rail rain reach read "
+    "real rest right rise river road round run same see send set shall short should show side sign small so some "
+    "soon south stand start station stay step still stone such sure switch table take tell than that the their them "
+    "then there these they thing this those time to too track train travel tree true turn two under until up use "
+    "very wait walk warm was water way we well west what when where which while who whole will wind with word work "
+    "world would year yet you young"
+).split()
+
+MEDIAN_TOKENS = 180
+SIGMA = 0.7
+SHORTEST, LONGEST = 16, 800
+
+_MASK = (1 << 64) - 1
+_PIECE = re.compile(r"\s*\S+")
+_NORMAL = NormalDist()
+
+
+class Answer(NamedTuple):
+    """What will be said: how many tokens the engine generates, why it ends, and, where a stop sequence cuts the
+    text in the middle of a token, the whole text. `text` None means words drawn one by one from `key`."""
+
+    key: int
+    tokens: int
+    reason: FinishReason
+    text: str | None = None
+
+
+def tokens(text: str) -> list[str]:
+    """The tokens of a text, each with the white space before it."""
+    return _PIECE.findall(text)
+
+
+def count(text: str) -> int:
+    """How many tokens a prompt has; at least one."""
+    return max(1, len(text.split()))
+
+
+def word(key: int, position: int) -> str:
+    """Token `position` of the answer of that key, with the space before it."""
+    drawn = WORDS[_splitmix(key + position) % len(WORDS)]
+    return drawn.capitalize() if position == 0 else " " + drawn
+
+
+def words(key: int, start: int, end: int) -> str:
+    """Tokens `start` to `end` (exclusive) of an answer."""
+    return "".join([word(key, position) for position in range(start, end)])
+
+
+def answer(request: GenerationRequest, prompt: str, choice: int, limit: int) -> Answer:
+    """The answer to one choice; `limit` is the most tokens it may have (max_tokens or what the context leaves).
+
+    As vLLM does: `ignore_eos` goes on to the limit, `min_tokens` keeps it from ending (and stop sequences from
+    matching) earlier.
+    """
+    key = _key(request.model, prompt, request.seed, choice)
+    natural = limit if request.ignore_eos else max(_natural_length(key), request.min_tokens)
+    length = min(natural, limit)
+    reason: FinishReason = "length" if length == limit and (request.ignore_eos or natural > limit) else "stop"
+    if request.stop:
+        cut = _cut(key, length, request.stop, request.min_tokens)
+        if cut is not None:
+            return Answer(key, cut[0], "stop", cut[1])
+    return Answer(key, length, reason)
+
+
+def slice_of(answer: Answer, start: int, end: int) -> str:
+    """The text of tokens `start` to `end` of an answer, a stop sequence and what follows it left out."""
+    if answer.text is None:
+        return words(answer.key, start, end)
+    offset = len(words(answer.key, 0, start))
+    return answer.text[offset : len(words(answer.key, 0, end))]
+
+
+def _natural_length(key: int) -> int:
+    uniform = (_splitmix(key ^ 0x5DEECE66D) + 0.5) / 2**64
+    return round(min(LONGEST, max(SHORTEST, MEDIAN_TOKENS * exp(SIGMA * _NORMAL.inv_cdf(uniform)))))
+
+
+def _cut(key: int, length: int, stops: Sequence[str], min_tokens: int) -> tuple[int, str] | None:
+    """(tokens generated up to the one that completes the first match, text before it), or None."""
+    text = ""
+    longest = max(map(len, stops))
+    for position in range(length):
+        before = len(text)
+        text += word(key, position)
+        if position + 1 < min_tokens:
+            continue
+        found = [at for stop in stops if (at := text.find(stop, max(0, before - longest + 1))) >= 0]
+        if found:
+            return position + 1, text[: min(found)]
+    return None
+
+
+def _key(model: str, prompt: str, seed: int, choice: int) -> int:
+    digest = blake2b(digest_size=8)
+    digest.update(f"{model}\0{seed}\0{choice}\0".encode())
+    digest.update(prompt.encode("utf-8", "surrogatepass"))
+    return int.from_bytes(digest.digest(), "big")
+
+
+def _splitmix(value: int) -> int:
+    value = (value * 0x9E3779B97F4A7C15) & _MASK
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+    return value ^ (value >> 31)

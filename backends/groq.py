@@ -1,0 +1,24 @@
+"""Groq LPU: one deterministic pipeline over hundreds of chips, everything in SRAM.
+
+The compiler schedules every cycle, so a step takes layers x time-per-layer whatever the batch, without noise: a
+user's speed does not depend on the others. The pipeline has a stage per layer, so no more sequences than layers can
+be in it; the next one waits for a place.
+"""
+
+from __future__ import annotations
+
+from backends.base import Backend
+from backends.clock import Clock
+from backends.datasheet import Datasheets
+from backends.emulator.build import emulated
+from backends.emulator.traits import Traits
+from backends.types import BackendSpec, Substrate
+
+SUBSTRATE: Substrate = "groq"
+
+TRAITS = Traits(law="pipeline", noisy=False)
+
+
+def build(spec: BackendSpec, sheets: Datasheets, clock: Clock) -> Backend:
+    """Raises: UnknownFigure; DoesNotFit; BackendConfigError."""
+    return emulated(spec, sheets, clock, SUBSTRATE, TRAITS)

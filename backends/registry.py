@@ -1,0 +1,37 @@
+"""kind -> module, by name: a module of this package that has `SUBSTRATE` and `build` declares a kind.
+
+Nothing is imported before a configuration names it, and there is no table to edit.
+"""
+
+from __future__ import annotations
+
+import difflib
+import pkgutil
+from importlib import import_module
+from typing import cast
+
+import backends
+from backends.base import Backend
+from backends.clock import Clock
+from backends.datasheet import Datasheets
+from backends.errors import UnknownKind
+from backends.types import BackendSpec
+
+
+def build(spec: BackendSpec, sheets: Datasheets, clock: Clock) -> Backend:
+    """A backend as configured, not yet started.
+
+    Raises: UnknownKind; UnknownFigure; DoesNotFit; BackendConfigError.
+    """
+    if spec.kind not in kinds():
+        near = difflib.get_close_matches(spec.kind, kinds(), n=1, cutoff=0.4)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise UnknownKind(f"there is no backend kind '{spec.kind}'{hint} (there are: {', '.join(kinds())})")
+    module = import_module(f"backends.{spec.kind}")
+    return cast("Backend", module.build(spec, sheets, clock))
+
+
+def kinds() -> tuple[str, ...]:
+    """Every kind there is a module for."""
+    names = (module.name for module in pkgutil.iter_modules(backends.__path__) if not module.ispkg)
+    return tuple(sorted(name for name in names if hasattr(import_module(f"backends.{name}"), "SUBSTRATE")))

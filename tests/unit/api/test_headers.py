@@ -1,0 +1,62 @@
+"""Steering headers: parsed, bounded, and named when wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.api.headers import parse
+from app.call import NO_OPTIONS
+from app.errors import BadRequest
+
+
+def test_everything_a_client_can_ask_for() -> None:
+    options = parse(
+        [
+            (b"authorization", b"Bearer anything"),
+            (b"x-slo-ttft-ms", b"250"),
+            (b"x-slo-tpot-ms", b"12.5"),
+            (b"x-slo-e2e-ms", b"4000"),
+            (b"x-turnout-policy", b"lowest-cost"),
+            (b"x-turnout-max-cost-usd", b"0.002"),
+            (b"x-turnout-cache", b"refresh"),
+            (b"x-turnout-tags", b"team=search, job=nightly:1"),
+            (b"x-turnout-debug", b"1"),
+            (b"x-turnout-dry-run", b"true"),
+            (b"x-request-id", b"abc-1"),
+        ]
+    )
+    assert (options.slo_ttft_s, options.slo_tpot_s, options.slo_e2e_s) == (0.25, 0.0125, 4.0)
+    assert (options.policy, options.max_cost_usd, options.cache) == ("lowest-cost", 0.002, "refresh")
+    assert options.tags == {"team": "search", "job": "nightly:1"}
+    assert (options.debug, options.dry_run, options.request_id) == (True, True, "abc-1")
+
+
+def test_none_is_free() -> None:
+    assert parse([(b"content-type", b"application/json")]) is NO_OPTIONS
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (b"x-slo-ttft-ms", b"soon"),
+        (b"x-slo-ttft-ms", b"-1"),
+        (b"x-slo-tpot-ms", b"nan"),
+        (b"x-slo-e2e-ms", b"inf"),
+        (b"x-slo-e2e-ms", b"0"),
+        (b"x-turnout-max-cost-usd", b"1e999"),
+        (b"x-turnout-cache", b"maybe"),
+        (b"x-turnout-debug", b"2"),
+        (b"x-turnout-tags", b"novalue"),
+        (b"x-turnout-tags", b"a=b\xff"),
+        (b"x-turnout-tags", b",".join(b"k%d=v" % n for n in range(17))),
+    ],
+)
+def test_what_is_wrong_names_its_header(name: bytes, value: bytes) -> None:
+    with pytest.raises(BadRequest) as caught:
+        parse([(name, value)])
+    assert caught.value.param == name.decode()
+
+
+def test_an_unsafe_request_id_is_replaced_not_echoed() -> None:
+    assert parse([(b"x-request-id", b"a b\tc")]).request_id is None
+    assert parse([(b"x-request-id", b"x" * 129)]).request_id is None
