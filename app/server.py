@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import signal
 import socket
@@ -22,17 +23,18 @@ from app.wiring import Gateway, build
 log = logging.getLogger("turnout.server")
 
 
-def run(loaded: LoadedConfig) -> int:
+def run(loaded: LoadedConfig, *, as_json: bool = False) -> int:
     """Serve until told to stop; the exit code of the process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     for warning in loaded.warnings:
         log.warning("%s", warning)
-    config = uvicorn.Config("app", loop="uvloop")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    config = uvicorn.Config("app", loop="uvloop", log_config=None)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        return runner.run(_serve(loaded))
+        return runner.run(_serve(loaded, as_json))
 
 
-async def _serve(loaded: LoadedConfig) -> int:
+async def _serve(loaded: LoadedConfig, as_json: bool) -> int:
     server = loaded.config.server
     try:
         public = _listen(server.host, server.port)
@@ -54,7 +56,10 @@ async def _serve(loaded: LoadedConfig) -> int:
             ]
             for listener in servers:
                 await listener.listening.wait()
-            _announce(gateway, _url(public), _url(admin))
+            if as_json:
+                print(json.dumps({"url": _url(public), "admin_url": _url(admin), "config": loaded.hash}), flush=True)
+            else:
+                _announce(gateway, _url(public), _url(admin))
             await asyncio.gather(*tasks)
     return 0
 

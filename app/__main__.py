@@ -1,0 +1,5 @@
+"""`python -m app` is `turnout`."""
+
+from app.cli import main
+
+main()

@@ -1,0 +1,147 @@
+"""The command line's own HTTP client, and the only module of `app` that knows httpx.
+
+A stream is read as bytes: only the first text chunk and the one that carries usage are decoded, so that a benchmark
+costs the machine it shares with the gateway as little as possible.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import msgspec
+
+_TEXT = (b'"delta":{"content":', b'"text":"')
+_DONE = b"data: [DONE]"
+
+
+class CannotReachError(Exception):
+    """Nobody answers at that address."""
+
+
+class RefusedError(Exception):
+    """The gateway answered with an error."""
+
+    def __init__(self, status: int, body: Any) -> None:
+        message = body.get("error", {}).get("message") if isinstance(body, dict) else None
+        super().__init__(f"{status}: {message or body}")
+        self.status = status
+
+
+@dataclass(slots=True)
+class Reply:
+    """One measured answer. Times in seconds from the moment the request was sent; None = not observed."""
+
+    status: int = 0
+    error: str | None = None
+    headers: Mapping[str, str] | None = None
+    ttft_s: float | None = None
+    e2e_s: float | None = None
+    usage: Mapping[str, Any] | None = None
+
+
+class GatewayClient:
+    """Talks to a running gateway."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def get(self, url: str, headers: Mapping[str, str] | None = None) -> Any:
+        """Raises: CannotReachError; RefusedError."""
+        return await self._json("GET", url, None, headers)
+
+    async def post(self, url: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
+        """Raises: CannotReachError; RefusedError."""
+        return await self._json("POST", url, body, headers)
+
+    async def measure(self, url: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Reply:
+        """Send one chat request and time its answer; failures are part of the reply."""
+        reply, began_s = Reply(), time.perf_counter()
+        try:
+            content = msgspec.json.encode(body)
+            async with self._client.stream("POST", url, content=content, headers=dict(headers)) as response:
+                reply.status = response.status_code
+                reply.headers = response.headers
+                if response.status_code != 200:
+                    reply.error = _error_code(await response.aread())
+                elif body.get("stream"):
+                    await _read_stream(response, reply, began_s)
+                else:
+                    reply.usage = msgspec.json.decode(await response.aread())["usage"]
+            reply.e2e_s = time.perf_counter() - began_s
+        except httpx.HTTPError as error:
+            reply.error = type(error).__name__
+        return reply
+
+    async def _json(
+        self, method: str, url: str, body: Mapping[str, Any] | None, headers: Mapping[str, str] | None
+    ) -> Any:
+        try:
+            response = await self._client.request(method, url, json=body, headers=dict(headers or {}))
+        except httpx.HTTPError as error:
+            raise CannotReachError(f"{url}: {error or type(error).__name__}") from error
+        try:
+            answer = response.json()
+        except ValueError:
+            raise RefusedError(response.status_code, response.text[:200]) from None
+        if response.status_code != 200:
+            raise RefusedError(response.status_code, answer)
+        return answer
+
+
+@asynccontextmanager
+async def connect(timeout_s: float = 600.0) -> AsyncIterator[GatewayClient]:
+    """A client for loopback or a network; no proxy, no limit on connections."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+    async with httpx.AsyncClient(timeout=timeout_s, limits=limits, trust_env=False) as client:
+        yield GatewayClient(client)
+
+
+def ask(method: str, url: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None) -> Any:
+    """One request from a synchronous command.
+
+    Raises: CannotReachError; RefusedError.
+    """
+
+    async def once() -> Any:
+        async with connect(30.0) as client:
+            return await (client.get(url, headers) if body is None else client.post(url, body, headers or {}))
+
+    return asyncio.run(once())
+
+
+async def _read_stream(response: httpx.Response, reply: Reply, began_s: float) -> None:
+    """Note when the first text arrives; decode only the chunk that carries usage, or an error."""
+    tail, done = b"", False
+    async for piece in response.aiter_raw():
+        if reply.ttft_s is None and any(mark in piece for mark in _TEXT):
+            reply.ttft_s = time.perf_counter() - began_s
+        data = tail + piece
+        if b'"usage":{' in data or b'"error":{' in data:
+            _read_special(data, reply)
+        done = done or _DONE in data
+        tail = data[data.rfind(b"\n\n") + 2 :]
+    if not done and reply.error is None:
+        reply.error = "cut_stream"
+
+
+def _read_special(data: bytes, reply: Reply) -> None:
+    for line in data.split(b"\n\n"):
+        if line.startswith(b"data: {") and line.endswith(b"}"):
+            event = msgspec.json.decode(line[6:])
+            reply.usage = event.get("usage") or reply.usage
+            if "error" in event:
+                reply.error = event["error"].get("code") or "stream_error"
+
+
+def _error_code(body: bytes) -> str:
+    try:
+        error = msgspec.json.decode(body)["error"]
+        return str(error.get("code") or error.get("type"))
+    except (msgspec.DecodeError, KeyError, AttributeError, TypeError):
+        return "not_json"

@@ -1,0 +1,122 @@
+"""`turnout explain`: why a request goes (or went) where it goes."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from app.cli.client import CannotReachError, RefusedError, ask
+from app.cli.console import stdout
+from app.cli.loading import CANNOT_REACH, CHECK_FAILED, json_option
+
+_PART = re.compile(r"^(ttft|tpot|e2e)=([0-9.]+)(ms|s)$")
+
+
+def slo_headers(context: click.Context, option: click.Parameter, value: str | None) -> dict[str, str]:
+    """`ttft=300ms,tpot=20ms,e2e=2s` as request headers."""
+    headers: dict[str, str] = {}
+    for part in (value or "").replace(" ", "").split(","):
+        if not part:
+            continue
+        found = _PART.match(part)
+        if found is None:
+            raise click.BadParameter(f"'{part}' is not like ttft=300ms, tpot=20ms or e2e=2s", context, option)
+        milliseconds = float(found[2]) * (1000 if found[3] == "s" else 1)
+        headers[f"x-slo-{found[1]}-ms"] = f"{milliseconds:g}"
+    return headers
+
+
+@click.command()
+@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="A running gateway.")
+@click.option("--admin-url", default="http://127.0.0.1:8081", show_default=True, help="Its admin port, for --id.")
+@click.option("--admin-token", envvar="TURNOUT_ADMIN_TOKEN", help="Bearer token of the admin port.")
+@click.option("--id", "decision_id", help="A decision that was made (x-turnout-decision); else one is tried out.")
+@click.option("--model", default="llama-3.3-70b", show_default=True)
+@click.option("--prompt", help="The prompt; or --prompt-tokens.")
+@click.option("--prompt-tokens", type=click.IntRange(1, 1_000_000), default=500, show_default=True)
+@click.option("--max-tokens", type=click.IntRange(1), default=200, show_default=True)
+@click.option("--slo", "headers", callback=slo_headers, help="Such as ttft=300ms,tpot=20ms,e2e=2s.")
+@click.option("--policy", help="Instead of the configured one.")
+@json_option
+def command(
+    url: str,
+    admin_url: str,
+    admin_token: str | None,
+    decision_id: str | None,
+    model: str,
+    prompt: str | None,
+    prompt_tokens: int,
+    max_tokens: int,
+    headers: dict[str, str],
+    policy: str | None,
+    as_json: bool,
+) -> None:
+    """Show every candidate with what is predicted of it, who won and why. Nothing is dispatched."""
+    try:
+        if decision_id is not None:
+            token = {"authorization": f"Bearer {admin_token}"} if admin_token else {}
+            receipt = ask("GET", f"{admin_url}/admin/decisions/{decision_id}", headers=token)
+        else:
+            text = prompt if prompt is not None else " ".join(["word"] * prompt_tokens)
+            body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": max_tokens}
+            named = {"x-turnout-policy": policy} if policy else {}
+            receipt = ask("POST", f"{url}/v1/chat/completions", body, {"x-turnout-dry-run": "1", **headers, **named})
+    except CannotReachError as error:
+        print(f"cannot reach {error}", file=sys.stderr)
+        sys.exit(CANNOT_REACH)
+    except RefusedError as error:
+        print(error, file=sys.stderr)
+        sys.exit(CHECK_FAILED)
+    if as_json:
+        print(json.dumps(receipt))
+    else:
+        show(receipt, stdout())
+
+
+def show(receipt: dict[str, Any], console: Console) -> None:
+    """A receipt for people."""
+    request = receipt["request"]
+    slo = ", ".join(f"{name[:-2]} {value * 1000:g} ms" for name, value in request["slo"].items() if value is not None)
+    console.print(
+        f"decision {receipt['id']}  policy {receipt['policy']}  config {receipt['config']}\n"
+        f"{request['model']}: about {request['prompt_tokens']} prompt tokens, {request['completion_tokens']} expected "
+        f"back; promised: {slo or 'nothing'}",
+        highlight=False,
+    )
+    table = Table()
+    for heading in ("backend", "substrate"):
+        table.add_column(heading)
+    for heading in ("TTFT ms", "q90", "TPOT ms", "q90", "cost USD", "in flight"):
+        table.add_column(heading, justify="right")
+    table.add_column("verdict")
+    for candidate in receipt["candidates"]:
+        table.add_row(*_row(candidate, receipt))
+    for rejected in receipt["rejected"]:
+        table.add_row(rejected["backend"], "", "", "", "", "", "", "", f"rejected: {rejected['reason']}")
+    console.print(table)
+    console.print("? = no public measurement; * = assumed price. Emulated timing is not a hardware result.")
+
+
+def _row(candidate: dict[str, Any], receipt: dict[str, Any]) -> list[str]:
+    predicted = candidate["predicted"]
+    won = candidate["backend"] == receipt["chosen"]
+    verdict = f"WINS: {receipt['reason']}" if won else "dearer or slower"
+    if not candidate["feasible"]:
+        verdict = f"{verdict if won else 'misses'} ({candidate['why_not']})"
+    return [
+        candidate["backend"],
+        candidate["substrate"] + ("" if candidate["calibrated"] else " ?"),
+        f"{predicted['ttft_s'] * 1e3:.1f}",
+        f"{predicted['ttft_q90_s'] * 1e3:.1f}",
+        f"{predicted['tpot_s'] * 1e3:.2f}",
+        f"{predicted['tpot_q90_s'] * 1e3:.2f}",
+        f"{predicted['cost_usd']:.7f}" + ("*" if candidate["price_assumed"] else " "),
+        str(candidate["in_flight"]),
+        verdict,
+    ]
