@@ -1,0 +1,143 @@
+"""Gateways for tests: a real `turnout serve` process, or one in this event loop over scripted backends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from app.config.load import LoadedConfig, load
+from app.config.models import (
+    BackendConfig,
+    CacheOff,
+    Config,
+    DeploymentConfig,
+    LedgerConfig,
+    ModelConfig,
+    TokenPricing,
+)
+from app.wiring import Gateway, build
+from backends.base import Backend
+from backends.clock import Clock
+from tests.fakes import ScriptedBackend
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a gateway listens."""
+
+    url: str
+    admin_url: str
+    process: subprocess.Popen[str] | None = None
+
+
+@contextlib.contextmanager
+def serving(folder: Path, config: Path | None = None, **environment: str) -> Iterator[Addresses]:
+    """`turnout serve` as a process of its own, on free ports; ended by SIGTERM, which must drain it cleanly."""
+    arguments = [sys.executable, "-m", "app", "serve", "--port", "0", "--admin-port", "0", "--json"]
+    if config is not None:
+        arguments += ["--config", str(config)]
+    root = Path(__file__).resolve().parents[1]
+    with (folder / "stderr").open("w") as errors:
+        process = subprocess.Popen(
+            arguments,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(root), **environment},
+        )
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, (folder / "stderr").read_text()
+            addresses = json.loads(line)
+            yield Addresses(addresses["url"], addresses["admin_url"], process)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            code = process.wait(timeout=30)
+            process.stdout.close()  # type: ignore[union-attr]
+        assert code == 0, (folder / "stderr").read_text()
+
+
+def scripted_config(folder: Path, backends: Sequence[ScriptedBackend], **sections: Any) -> LoadedConfig:
+    """A configuration for scripted backends, all serving model `m` at token prices."""
+    shipped = load()
+    price = TokenPricing(
+        type="tokens",
+        usd_per_million_prompt=1,  # type: ignore[arg-type]
+        usd_per_million_completion=2,  # type: ignore[arg-type]
+        source="test",
+        confidence="vendor-stated",
+    )
+    listed = tuple(
+        BackendConfig(
+            name=backend.info.name,
+            kind="gpu",
+            chip="h100",
+            chips=1,
+            deployments=(DeploymentConfig(model="m", precision="fp8"),),
+            pricing=price,
+        )
+        for backend in backends
+    )
+    config = shipped.config.model_copy(
+        update={
+            "models": {"m": ModelConfig(aliases=("alias-of-m",))},
+            "backends": listed,
+            "cache": CacheOff(type="off"),
+            "ledger": LedgerConfig(path=folder / "ledger.sqlite3", flush_interval_s=0.05),
+            **sections,
+        }
+    )
+    assert isinstance(config, Config)
+    return replace(shipped, config=config)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A gateway in this event loop."""
+
+    gateway: Gateway
+    url: str
+    admin_url: str
+
+
+@contextlib.asynccontextmanager
+async def running(
+    loaded: LoadedConfig, backends: Sequence[Backend] | None = None, clock: Clock | None = None
+) -> AsyncIterator[Running]:
+    """Both applications under real uvicorn servers on free ports."""
+    named = {backend.info.name: backend for backend in backends} if backends else None
+    gateway = build(loaded, clock, named)
+    async with gateway.running(), contextlib.AsyncExitStack() as stack:
+        url = await stack.enter_async_context(_uvicorn(gateway.app))
+        admin_url = await stack.enter_async_context(_uvicorn(gateway.admin_app))
+        yield Running(gateway, url, admin_url)
+
+
+@contextlib.asynccontextmanager
+async def _uvicorn(app: Any) -> AsyncIterator[str]:
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, timeout_graceful_shutdown=5)
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext  # type: ignore[assignment]
+    task = asyncio.create_task(server.serve([listening]))
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+        listening.close()
