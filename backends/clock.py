@@ -73,6 +73,7 @@ class VirtualClock:
 
     async def advance_to(self, when_ns: int) -> None:
         """Move to `when_ns`, waking each sleeper on the way at its own deadline."""
+        await self._settle()
         while (deadline := self.next_deadline_ns()) is not None and deadline <= when_ns:
             self._now_ns = max(self._now_ns, deadline)
             heapq.heappop(self._sleepers)[2].set_result(None)

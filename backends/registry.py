@@ -1,6 +1,7 @@
 """kind -> module, by name: a module of this package that has `SUBSTRATE` and `build` declares a kind.
 
-Nothing is imported before a configuration names it, and there is no table to edit.
+There is no table to edit: a new substrate is a new file. Such a module imports only what emulation needs; drivers of
+real services are imported when one is built.
 """
 
 from __future__ import annotations

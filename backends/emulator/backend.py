@@ -37,7 +37,7 @@ class EmulatedBackend:
         self.info = info
         self._new_engine = new_engine
         self._clock = clock
-        self._max_waiting = max_waiting
+        self._room = info_slots(info) + max_waiting
         self._engine = new_engine(clock.now_ns())
         self._playing: dict[Job, EmulatedGeneration] = {}
         self._work = asyncio.Event()
@@ -78,8 +78,10 @@ class EmulatedBackend:
             raise Unavailable(f"{self.info.name} is not running")
         now_ns = self._advance()
         engine = self._engine
-        if engine.waiting + len(prompt_tokens) > max(self._max_waiting, len(prompt_tokens)):
-            raise Saturated(f"{self.info.name}: {engine.waiting} requests are waiting already")
+        # An idle engine takes whatever it is asked, however many choices that is.
+        asked = sum(map(len, lengths))
+        if engine.demand() and engine.demand() + asked > self._room:
+            raise Saturated(f"{self.info.name} is full: {engine.demand()} sequences run or wait already")
         jobs = [engine.submit(now_ns, tokens, answers) for tokens, answers in zip(prompt_tokens, lengths, strict=True)]
         for job in jobs:
             self._playing[job] = generation
@@ -116,6 +118,11 @@ class EmulatedBackend:
                 generation.play(job)
                 if job.ended_ns is not None:
                     del self._playing[job]
+
+
+def info_slots(info: BackendInfo) -> int:
+    """How many sequences the backend's one deployment decodes together."""
+    return next(iter(info.deployments.values())).profile.max_sequences
 
 
 class EmulatedGeneration:

@@ -103,6 +103,10 @@ class Engine:
         """Share of the KV room that is reserved."""
         return self._kv_used_tokens / self._physics.kv_room_tokens
 
+    def demand(self) -> int:
+        """Lanes that hold a slot or wait for one."""
+        return self._reserved_lanes + sum(len(job.lengths) for job in self._queue)
+
     def next_event_ns(self) -> int | None:
         """When the step in progress ends; None when idle."""
         return self._step_end_ns

@@ -1,0 +1,145 @@
+"""The ledger on a real disk: nothing lost on close, nothing silent when it cannot write."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from app.metering.cost import CostLines
+from app.metering.ledger import schema
+from app.metering.ledger.ledger import Ledger, LedgerUnusable
+from app.metering.types import Bill, RequestRecord
+from backends.types import EngineShare, Usage
+
+
+def record(number: int = 0, **fields: object) -> RequestRecord:
+    values = {name: None for name in RequestRecord._fields} | {
+        "request_id": f"r{number}",
+        "attempt": 1,
+        "wall_ns": number,
+        "tenant": "default",
+        "endpoint": "chat",
+        "stream": False,
+        "model": "m",
+        "config_hash": "c",
+        "outcome": "ok",
+        "reason": "cheapest_feasible",
+        "cache": "off",
+        "usage": Usage(1, 2, 3, 4),
+        "share": EngineShare(5, 6),
+        "tags": {"k": "v"},
+    }
+    return RequestRecord(**(values | fields))  # type: ignore[arg-type]
+
+
+BILL = Bill(CostLines(1, 2, 3, 4, 5), None, CostLines(7))
+
+
+def rows(path: Path, query: str = "SELECT * FROM requests") -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(query).fetchall()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "ledger.sqlite3"
+
+
+async def test_a_row_keeps_everything(path: Path) -> None:
+    ledger = Ledger(path, 10, 500, 1000)
+    ledger.start()
+    ledger.append(record(7), BILL)
+    ledger.append(record(8), Bill(None, None, None))
+    await ledger.flush()
+    assert ledger.waiting_rows == 0
+    names = ", ".join(schema.COLUMNS)
+    first, second = rows(path, f"SELECT {names} FROM requests ORDER BY id")
+    kept = dict(zip(schema.COLUMNS, first, strict=True))
+    assert (kept["cost_nusd"], kept["prompt_nusd"], kept["request_nusd"], kept["reference_nusd"]) == (15, 1, 5, 7)
+    assert (kept["prompt_tokens"], kept["reasoning_tokens"], kept["prompt_engine_ns"]) == (1, 4, 5)
+    assert kept["list_nusd"] is None
+    assert kept["tags"] == '{"k":"v"}'
+    assert dict(zip(schema.COLUMNS, second, strict=True))["cost_nusd"] is None, "unpriced is null, never zero"
+    await ledger.aclose()
+
+
+async def test_closing_loses_nothing(path: Path) -> None:
+    ledger = Ledger(path, 60, 50, 100_000)
+    ledger.start()
+    for number in range(1234):
+        ledger.append(record(number), BILL)
+    await ledger.aclose()
+    await ledger.aclose()
+    assert rows(path, "SELECT count(*), sum(cost_nusd) FROM requests") == [(1234, 1234 * 15)]
+
+
+async def test_rows_are_written_within_the_flush_interval(path: Path) -> None:
+    ledger = Ledger(path, 0.05, 500, 1000)
+    ledger.start()
+    ledger.append(record(), BILL)
+    deadline_s = time.monotonic() + 5
+    while not rows(path):
+        assert time.monotonic() < deadline_s
+    await ledger.aclose()
+
+
+async def test_a_full_queue_drops_counts_and_says_so_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dropped: list[None] = []
+    ledger = Ledger(path, 60, 500, 10, dropped=lambda: dropped.append(None))
+    with caplog.at_level(logging.ERROR, "turnout.ledger"):
+        for number in range(15):
+            ledger.append(record(number), BILL)
+    assert len(dropped) == 5
+    assert len(caplog.records) == 1
+    ledger.start()
+    await ledger.aclose()
+    assert len(rows(path)) == 10
+
+
+async def test_a_locked_file_keeps_rows_queued_until_it_is_free(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = Ledger(path, 0.02, 500, 1000)
+    ledger.start()
+    with closing(sqlite3.connect(path)) as other, caplog.at_level(logging.INFO, "turnout.ledger"):
+        other.execute("BEGIN EXCLUSIVE")
+        ledger.append(record(), BILL)
+        deadline_s = time.monotonic() + 10
+        while not caplog.records:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        assert ledger.waiting_rows == 1
+        other.rollback()
+        while ledger.waiting_rows:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+    await ledger.aclose()
+    assert len(rows(path)) == 1
+    assert [item.levelname for item in caplog.records] == ["ERROR", "INFO"]
+
+
+async def test_reopening_appends(path: Path) -> None:
+    for _ in range(2):
+        ledger = Ledger(path, 1, 500, 1000)
+        ledger.start()
+        ledger.append(record(), BILL)
+        await ledger.aclose()
+    assert len(rows(path)) == 2
+
+
+def test_a_file_of_another_kind_or_version_is_refused(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("this is no database, and it is long enough to be looked at as one" * 20)
+    with pytest.raises(LedgerUnusable):
+        Ledger(tmp_path / "text", 1, 1, 1).start()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(schema.CREATE + "INSERT INTO schema_version VALUES (999);")
+    with pytest.raises(LedgerUnusable, match="schema version 999"):
+        Ledger(path, 1, 1, 1).start()
+    with pytest.raises(LedgerUnusable):
+        Ledger(tmp_path / "no" / "such" / "folder.sqlite3", 1, 1, 1).start()
