@@ -2,6 +2,7 @@
 
     TurnoutError
     ├── ConfigError             a configuration that cannot be used (file:line:column: path: message)
+    ├── StartupError            a gateway that cannot start: a ledger file it cannot open, say
     └── ApiError                answered to a client in OpenAI's error shape
         ├── BadRequest          400 invalid_request_error, names `param`
         ├── Unauthorized        401 authentication_error (401 code invalid_api_key)
@@ -38,6 +39,10 @@ class ConfigError(TurnoutError):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+
+
+class StartupError(TurnoutError):
+    """Something the gateway needs before it can serve is not to be had."""
 
 
 class ApiError(TurnoutError):

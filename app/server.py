@@ -18,6 +18,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from app.config.load import LoadedConfig
+from app.errors import StartupError
 from app.wiring import Gateway, build
 
 log = logging.getLogger("turnout.server")
@@ -31,7 +32,11 @@ def run(loaded: LoadedConfig, *, as_json: bool = False) -> int:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     config = uvicorn.Config("app", loop="uvloop", log_config=None)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        return runner.run(_serve(loaded, as_json))
+        try:
+            return runner.run(_serve(loaded, as_json))
+        except StartupError as error:
+            print(f"cannot start: {error}", file=sys.stderr)
+            return 1
 
 
 async def _serve(loaded: LoadedConfig, as_json: bool) -> int:

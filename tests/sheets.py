@@ -25,9 +25,7 @@ def shipped_specs() -> dict[str, BackendSpec]:
 
 def spec_of(kind: str, model: str = "llama-3.1-8b", emulation: EmulationSpec = QUIET) -> BackendSpec:
     """A shipped backend of a kind serving a model."""
-    found = next(
-        spec for spec in shipped_specs().values() if spec.kind == kind and spec.deployments[0].model == model
-    )
+    found = next(spec for spec in shipped_specs().values() if spec.kind == kind and spec.deployments[0].model == model)
     return BackendSpec(found.name, kind, found.chip, found.chips, found.deployments, emulation)
 
 

@@ -82,7 +82,7 @@ def shipped() -> Path:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of turnout.yaml."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Turnout", **Config.model_json_schema()}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema(), "title": "Turnout"}
 
 
 def redacted(config: Config) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from backends import datasheet
 T = TypeVar("T")
 
 _UNION_TAGS = ("[key]", "tokens", "chip_hours", "memory", "redis", "off")
+_MISSING = ("missing", "missing_argument")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -25,9 +26,12 @@ def typed(adapter: TypeAdapter[T], data: Any, source: Source, prefix: Sequence[s
     try:
         return adapter.validate_python(data)
     except ValidationError as error:
-        for problem in error.errors(include_url=False):
-            path = _real_path(problem["loc"], data)
-            source.problems.append(source.problem((*prefix, *path), _message(problem, path)))
+        listed = [(problem, _real_path(problem["loc"], data)) for problem in error.errors(include_url=False)]
+        missing = {path for problem, path in listed if problem["type"] in _MISSING}
+        for problem, path in listed:
+            if problem["type"] == "too_short" and problem["input"]:
+                continue  # it only echoes that an item is wrong, which is reported where it stands
+            source.problems.append(source.problem((*prefix, *path), _message(problem, path, missing)))
         return None
 
 
@@ -120,11 +124,14 @@ def _real_path(location: Sequence[str | int], data: Any) -> tuple[str | int, ...
     return tuple(path)
 
 
-def _message(problem: Any, path: Sequence[str | int]) -> str:
+def _message(problem: Any, path: Sequence[str | int], missing: Iterable[Sequence[str | int]]) -> str:
     kind, text = problem["type"], str(problem["msg"])
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"unknown key{suggestion(str(path[-1]), _every_key())}"
-    if kind in ("missing", "missing_argument"):
+        # A key that is missing beside it is the likeliest to have been meant.
+        wanted = [str(other[-1]) for other in missing if other[:-1] == path[:-1]]
+        name = str(path[-1])
+        return f"unknown key{suggestion(name, wanted) or suggestion(name, _every_key())}"
+    if kind in _MISSING:
         return "is required"
     value = problem.get("input")
     shown = f" (got {value!r:.60})" if isinstance(value, str | int | float | bool) and not _secret(path) else ""

@@ -107,6 +107,7 @@ async def test_a_corrupt_value_in_redis_is_a_miss(server: RedisServer, mangle: o
     await cache.set(key, answer())
     name = b"test:1:" + key
     value = await cache._client.get(name)
+    assert isinstance(value, bytes)
     assert codec.decode(value) == answer()
     await cache._client.set(name, mangle(value))
     assert await cache.get(key) is None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from backends.types import EngineShare, Usage
 
 
 def record(number: int = 0, **fields: object) -> RequestRecord:
-    values = {name: None for name in RequestRecord._fields} | {
+    values = dict.fromkeys(RequestRecord._fields) | {
         "request_id": f"r{number}",
         "attempt": 1,
         "wall_ns": number,
@@ -47,8 +46,8 @@ def rows(path: Path, query: str = "SELECT * FROM requests") -> list[tuple[object
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "ledger.sqlite3"
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.sqlite3"
 
 
 async def test_a_row_keeps_everything(path: Path) -> None:
@@ -102,9 +101,7 @@ async def test_a_full_queue_drops_counts_and_says_so_once(path: Path, caplog: py
     assert len(rows(path)) == 10
 
 
-async def test_a_locked_file_keeps_rows_queued_until_it_is_free(
-    path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_locked_file_keeps_rows_queued_until_it_is_free(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ledger = Ledger(path, 0.02, 500, 1000)
     ledger.start()
     with closing(sqlite3.connect(path)) as other, caplog.at_level(logging.INFO, "turnout.ledger"):

@@ -132,7 +132,7 @@ async def test_chip_hours_requests_and_idle_add_up_to_what_was_bought(tmp_path: 
         if line.startswith("turnout_backend_capacity_cost_usd_total") and name in line
     )
     idle = (snapshot.busy_ns + snapshot.idle_ns) * 3_990_000_000 // 3_600_000_000_000 - billed
-    assert 0 < idle
+    assert idle > 0
     assert billed + idle <= bought
 
 

@@ -15,13 +15,14 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
+from app.errors import StartupError
 from app.metering.ledger import schema
 from app.metering.types import Bill, RequestRecord
 
 log = logging.getLogger("turnout.ledger")
 
 
-class LedgerUnusable(Exception):
+class LedgerUnusable(StartupError):
     """The file cannot be opened as a ledger of this version."""
 
 

@@ -20,9 +20,11 @@ def chat(**fields: Any) -> Call:
 
 
 def refused(body: bytes) -> BadRequest:
+    def parse() -> None:
+        parsing.chat_call(schemas.decode_chat(body), body, "r", 0, NO_OPTIONS)
+
     with pytest.raises(BadRequest) as caught:
-        wire = schemas.decode_chat(body)
-        parsing.chat_call(wire, body, "r", 0, NO_OPTIONS)
+        parse()
     return caught.value
 
 
@@ -131,13 +133,14 @@ def test_completions_take_one_prompt_or_several() -> None:
 
     assert completion(prompt="a b").prompts == ("a b",)
     assert completion(prompt=["a", "b"], n=2).choices == 4
-    for fields, param in [
+    mistakes: list[tuple[dict[str, Any], str]] = [
         ({}, "prompt"),
         ({"prompt": []}, "prompt"),
         ({"prompt": [1, 2]}, "prompt[0]"),
         ({"prompt": "a", "echo": True}, "echo"),
         ({"prompt": "a", "best_of": 3}, "best_of"),
-    ]:
+    ]
+    for fields, param in mistakes:
         with pytest.raises(BadRequest) as caught:
             completion(**fields)
         assert caught.value.param == param

@@ -63,7 +63,7 @@ def test_slices_add_up_wherever_they_are_cut() -> None:
     ],
 )
 def test_lengths_as_vllm_has_them(fields: dict[str, object], limit: int, tokens: int, reason: str) -> None:
-    given_ = answer(limit, **fields)
+    given_ = text.answer(request(**fields), "hello there", 0, limit)
     assert (given_.tokens, given_.reason) == (tokens, reason)
 
 

@@ -1,0 +1,196 @@
+"""Configuration: every problem at once, each with file:line:column and a suggestion; good ones load whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app.config.load import load, redacted, schema, shipped
+from app.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[3]
+
+GOOD = """\
+version: 1
+slo:
+  interactive: {ttft_ms: 1000, tpot_ms: 50}
+models:
+  llama-3.1-8b: {slo: interactive}
+backends:
+  - name: h100-8b
+    kind: gpu
+    chip: h100
+    chips: 1
+    deployments: [{model: llama-3.1-8b, precision: fp8}]
+    pricing:
+      type: chip_hours
+      usd_per_chip_hour: 3.99
+      source: a price list
+      confidence: vendor-stated
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "turnout.yaml"
+    path.write_text(text)
+    return path
+
+
+def problems(folder: Path, text: str, **environment: str) -> list[str]:
+    path = write(folder, text)
+    with pytest.raises(ConfigError) as caught:
+        load(path, environment)
+    return [problem.removeprefix(f"{path}:") for problem in caught.value.problems]
+
+
+def test_the_shipped_example_loads_and_builds() -> None:
+    loaded = load()
+    assert {backend.kind for backend in loaded.config.backends} == {
+        "maia", "groq", "tpu", "trainium", "gpu", "cerebras",
+    }  # fmt: skip
+    for model in loaded.config.models:
+        serving = {b.kind for b in loaded.config.backends if b.deployments[0].model == model}
+        assert len(serving) == 6, f"{model} must be a choice between all substrates"
+    assert any("maia-70b" in warning and "assumed" in warning for warning in loaded.warnings)
+
+
+def test_the_smallest_useful_file_loads(tmp_path: Path) -> None:
+    loaded = load(write(tmp_path, GOOD))
+    assert loaded.config.routing.default_policy == "cheapest-slo"
+    assert loaded.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("version: 1", "version: 2", "1:1: version: input should be 1 (got 2)"),
+        ("chips: 1", "chipz: 1", "10:5: backends[0].chipz: unknown key; did you mean 'chips'?"),
+        ("chips: 1", "chips: 0", "10:5: backends[0].chips: input should be greater than 0 (got 0)"),
+        ("kind: gpu", "kind: gpx", "8:5: backends[0].kind: input should be 'maia', 'groq', 'tpu'"),
+        ("slo: interactive}", "slo: interactiv}", "5:18: models.llama-3.1-8b.slo: there is no SLO class 'interactiv'; did"),
+        ("model: llama-3.1-8b,", "model: llama-3.1-8,", "11:20: backends[0].deployments[0].model: there is no model"),
+        ("chip: h100", "chip: h10", "7:5: backends[0].name: 'h100-8b': there is no datasheet for chip 'h10'; did you mean"),
+        ("precision: fp8", "precision: fp4", "7:5: backends[0].name: 'h100-8b': NVIDIA H100 SXM states no fp4 rate"),
+        ("3.99", "-3", "14:7: backends[0].pricing.usd_per_chip_hour: input should be greater than or equal to 0"),
+        ("3.99", ".nan", "14:7: backends[0].pricing.usd_per_chip_hour: input should be a finite number"),
+        ("type: chip_hours", "type: chips", "12:5: backends[0].pricing: input tag 'chips'"),
+        ("      source: a price list\n", "", "12:5: backends[0].pricing.source: is required"),
+        ("version: 1", "version: 1\nversion: 1", "2:1: version: the key is given twice"),
+        ("version: 1", "version: 1\nrouting: {default_policy: cheapest}", "2:11: routing.default_policy: there is no policy"),
+        ("version: 1", "version: 1\nserver: {admin_host: 0.0.0.0}", "2:10: server.admin_host: an admin port that is not on"),
+        ("version: 1", "version: 1\nserver: {port: 99999}", "2:10: server.port: input should be less than or equal"),
+        ("version: 1", "version: 1\nserver: {port: 81, admin_port: 81}", "2:20: server.admin_port: the API and the admin"),
+        ("version: 1", "version: 1\ncache: {type: redis, url: http://x}", "2:22: cache.url: string should match pattern"),
+        ("version: 1", "version: 1\nserver: {host: '${NOT_SET_ANYWHERE}'}", "2:10: server.host: the environment variable"),
+        (
+            "version: 1",
+            "version: 1\npolicies: {mine: {picker: {use: max_scor}}}",
+            "2:28: policies.mine.picker.use: there is no picker 'max_scor'; did you mean 'max_score'?",
+        ),
+        ("version: 1", "version: [1", "2:4: did not find expected"),
+        ("version: 1", "version: *nowhere", "1:10: found undefined alias"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_with_its_place(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    assert old in GOOD
+    found = problems(tmp_path, GOOD.replace(old, new, 1))
+    assert any(problem.startswith(expected) for problem in found), found
+
+
+def test_every_mistake_is_reported_at_once(tmp_path: Path) -> None:
+    found = problems(tmp_path, GOOD.replace("chips: 1", "chips: none").replace("version: 1", "version: 7\nmodel: {}"))
+    assert [problem.split(": ")[0] for problem in found] == ["1:1", "11:5", "2:1"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "just text", "- 1", "null", "{}"])
+def test_what_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
+    assert problems(tmp_path, text)
+
+
+def test_names_may_not_clash(tmp_path: Path) -> None:
+    backend = GOOD[GOOD.index("  - name") :]
+    assert any("given twice" in problem for problem in problems(tmp_path, GOOD + backend))
+    aliased = GOOD.replace("{slo: interactive}", "{slo: interactive, aliases: [llama-3.1-8b]}")
+    assert any("is taken" in problem for problem in problems(tmp_path, aliased))
+
+
+def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path / "nowhere.yaml")
+
+
+def test_an_alias_bomb_is_refused(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    assert "expands to more than" in problems(tmp_path, "\n".join(lines))[0]
+
+
+def test_what_does_not_fit_says_by_how_much_and_what_would(tmp_path: Path) -> None:
+    text = GOOD.replace("llama-3.1-8b", "llama-3.3-70b").replace("precision: fp8", "precision: bf16")
+    found = problems(tmp_path, text)
+    assert found[0].startswith("7:5: backends[0].name:")
+    assert "GB too little; the smallest group that fits is 2" in found[0]
+
+
+def test_environment_fills_text_only(tmp_path: Path) -> None:
+    text = GOOD.replace(
+        "version: 1", "version: 1\nserver: {host: '${HOST}', admin_token: '${TOKEN:-a-default-of-16-chars}'}"
+    )
+    loaded = load(write(tmp_path, text), {"HOST": "127.0.0.9"})
+    assert loaded.config.server.host == "127.0.0.9"
+    assert loaded.config.server.admin_token == "a-default-of-16-chars"
+
+
+def test_secrets_are_not_printed(tmp_path: Path) -> None:
+    text = GOOD.replace(
+        "version: 1",
+        "version: 1\nserver: {admin_token: sesame-sesame-sesame}\ncache: {type: redis, url: 'redis://:hunter2@h:1/0'}",
+    )
+    loaded = load(write(tmp_path, text))
+    shown = json.dumps(redacted(loaded.config))
+    assert "sesame" not in shown
+    assert "hunter2" not in shown
+    short = problems(tmp_path, text.replace("sesame-sesame-sesame", "short-secret"))
+    assert short
+    assert "short-secret" not in " ".join(short)
+
+
+def test_the_hash_follows_content_not_spelling(tmp_path: Path) -> None:
+    first = load(write(tmp_path, GOOD)).hash
+    assert load(write(tmp_path, "# a comment\n" + GOOD)).hash == first
+    assert load(write(tmp_path, GOOD.replace("3.99", "4.00"))).hash != first
+
+
+def test_folders_beside_the_file_stand_in_for_the_shipped_ones(tmp_path: Path) -> None:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "mine.yaml").write_text("picker: {use: round_robin}\n")
+    path = write(tmp_path, GOOD + "routing: {default_policy: mine}\n")
+    assert set(load(path).config.policies) == {"mine"}
+    (tmp_path / "policies" / "mine.yaml").write_text("picker: {uze: round_robin}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert any("mine.yaml:1:10: picker.uze: unknown key; did you mean 'use'?" in p for p in caught.value.problems)
+
+
+def test_every_shipped_figure_has_a_source_or_says_why_not() -> None:
+    for name, chip in load().sheets.chips.items():
+        for field in chip.__slots__:
+            figure = getattr(chip, field)
+            if hasattr(figure, "confidence"):
+                if figure.value is None:
+                    assert figure.confidence == "not public", f"{name}.{field}"
+                else:
+                    assert figure.source or figure.note, f"{name}.{field} has neither source nor note"
+                    assert figure.confidence != "not public", f"{name}.{field}"
+
+
+def test_the_published_schema_is_fresh_and_describes_the_example() -> None:
+    import jsonschema
+    import yaml
+
+    published = json.loads((ROOT / "config" / "schema.json").read_text())
+    assert published == schema(), "run `make schema`"
+    text = (shipped() / "turnout.yaml").read_text()
+    jsonschema.Draft202012Validator(published).validate(yaml.safe_load(text))
