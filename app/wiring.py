@@ -77,52 +77,25 @@ def build(loaded: LoadedConfig, clock: Clock | None = None, backends: Mapping[st
     Raises: ConfigError; BackendConfigError.
     """
     clock = clock or SystemClock()
-    config, ids, made = loaded.config, Ids(), backends or _backends(loaded, clock)
+    config, ids = loaded.config, Ids()
+    made = backends or _backends(loaded, clock)
     rates = {each.name: cost.rates(each.pricing, each.chips) for each in config.backends}
     snapshot = _snapshot(loaded, made, rates)
-    fleet = Fleet(
-        made,
-        snapshot,
-        _policies(config),
-        Receipts(config.routing.receipts_kept),
-        config.routing.seed,
-        f"d-{ids.prefix}-",
-    )
-    metrics = Metrics(
-        config.models,
-        lambda: _gauges(config.backends, fleet, rates),
-        TENANTS,
-        loaded.hash,
-        __version__,
-        {name: model.reference_backend for name, model in config.models.items() if model.reference_backend},
-    )
-    ledger = Ledger(
-        config.ledger.path,
-        config.ledger.flush_interval_s,
-        config.ledger.batch_rows,
-        config.ledger.queue_rows,
-        dropped=lambda: metrics.ledger_dropped.add(()),
-    )
+    receipts = Receipts(config.routing.receipts_kept)
+    fleet = Fleet(made, snapshot, _policies(config), receipts, config.routing.seed, f"d-{ids.prefix}-")
+    metrics = _metrics(loaded, fleet, rates)
+    ledger = _ledger(config, metrics)
     meter = Meter(PriceTable(rates, _references(config, snapshot)), metrics, ledger)
     books = Bookkeeper(meter, metrics, clock, loaded.hash)
     cache = build_cache(config.cache, clock)
-    service = CompletionService(
-        Planner(config.models, config.slo, config.routing.default_policy),
-        fleet,
-        Dispatcher(fleet, clock, config.routing.max_attempts, books.decided),
-        cache,
-        _cache_policy(config),
-        books,
-        clock,
-    )
+    planner = Planner(config.models, config.slo, config.routing.default_policy)
+    dispatcher = Dispatcher(fleet, clock, config.routing.max_attempts, books.decided)
+    service = CompletionService(planner, fleet, dispatcher, cache, _cache_policy(config), books, clock)
+
     why_not_ready = ["starting"]
     headers = ResponseHeaders(clock, loaded.hash)
     hot = HotEndpoints(service, books, headers, ids, clock, config.server.body_limit_bytes)
-    public = public_api(
-        service.planner,
-        lambda model: sorted({view.substrate for view in fleet.snapshot.views.get(model, ())}),
-        lambda: why_not_ready[0] if why_not_ready else None,
-    )
+    public = public_api(planner, fleet.substrates, lambda: why_not_ready[0] if why_not_ready else None)
     admin = admin_api(fleet, metrics, lambda: redacted(config), config.server.admin_token)
     gateway = Gateway(
         app=Front(hot, CommonHeaders(public, headers, ids, clock), lambda: gateway.running()),
@@ -136,6 +109,30 @@ def build(loaded: LoadedConfig, clock: Clock | None = None, backends: Mapping[st
         _why_not_ready=why_not_ready,
     )
     return gateway
+
+
+def _metrics(loaded: LoadedConfig, fleet: Fleet, rates: Mapping[str, cost.Rates]) -> Metrics:
+    config = loaded.config
+    references = {name: model.reference_backend for name, model in config.models.items() if model.reference_backend}
+    return Metrics(
+        config.models,
+        lambda: _gauges(config.backends, fleet, rates),
+        TENANTS,
+        loaded.hash,
+        __version__,
+        references,
+    )
+
+
+def _ledger(config: Config, metrics: Metrics) -> Ledger:
+    ledger = config.ledger
+    return Ledger(
+        ledger.path,
+        ledger.flush_interval_s,
+        ledger.batch_rows,
+        ledger.queue_rows,
+        dropped=lambda: metrics.ledger_dropped.add(()),
+    )
 
 
 def _backends(loaded: LoadedConfig, clock: Clock) -> dict[str, Backend]:

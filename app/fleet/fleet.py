@@ -49,6 +49,10 @@ class Fleet:
         for backend in reversed(self.backends.values()):  # type: ignore[call-overload]
             await backend.aclose()
 
+    def substrates(self, model: str) -> list[str]:
+        """Which kinds of silicon serve a model."""
+        return sorted({view.substrate for view in self.snapshot.views.get(model, ())})
+
     def preview(self, request: RouteRequest) -> Decision:
         """Decide without reserving anything (dry run); the receipt is kept.
 
