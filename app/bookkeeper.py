@@ -45,7 +45,7 @@ class Bookkeeper:
 
     def stage(self, stage: Stage, duration_ns: int) -> None:
         """Time the gateway itself took for a part of a request."""
-        self._metrics.observe(self._metrics.overhead, (stage,), duration_ns / 1e9)
+        self._metrics.overhead.observe((stage,), duration_ns / 1e9)
 
     def decided(self, decision: Decision, duration_ns: int) -> None:
         """A decision that something will be dispatched on."""
@@ -56,7 +56,7 @@ class Bookkeeper:
         if decision.chosen is None:
             return
         metrics.decisions.add((decision.request.model, decision.chosen.view.name, decision.policy, decision.reason))
-        metrics.observe(metrics.margin, (decision.policy,), decision.margin)
+        metrics.margin.observe((decision.policy,), decision.margin)
         for candidate in decision.candidates:
             if not candidate.feasible:
                 metrics.rejected.add((candidate.view.name, "predicted_slo"))
@@ -65,7 +65,7 @@ class Bookkeeper:
         """A look-up in the response cache."""
         self.stage("cache", duration_ns)
         self._metrics.cache_lookups.add(("exact", result, model))
-        self._metrics.observe(self._metrics.cache_operation, ("get", result), duration_ns / 1e9)
+        self._metrics.cache_operation.observe(("get", result), duration_ns / 1e9)
 
     def hit(self, call: Call, plan: Plan, cached: CachedAnswer) -> CostLines:
         """An answer from the cache: nothing to pay, something saved."""
@@ -117,7 +117,7 @@ class Bookkeeper:
         if answer is None or call is None:
             return
         backend = "" if answer.decision is None or answer.decision.chosen is None else answer.decision.chosen.view.name
-        metrics.observe(metrics.duration, (label, backend, "true" if call.stream else "false"), took_ns / 1e9)
+        metrics.duration.observe((label, backend, "true" if call.stream else "false"), took_ns / 1e9)
         self.stage("total", took_ns - waited_ns)
 
     def _record(
@@ -164,7 +164,7 @@ class Bookkeeper:
         metrics, backend = self._metrics, record.backend or ""
         labels = (record.model, backend)
         if record.ttft_s is not None:
-            metrics.observe(metrics.ttft, labels, record.ttft_s)
+            metrics.ttft.observe(labels, record.ttft_s)
         if attempt.number > 1:
             metrics.retries.add((backend, "failover"))
         if record.outcome == "failed":
@@ -172,17 +172,17 @@ class Bookkeeper:
         if record.outcome != "ok":
             return
         usage = record.usage
-        metrics.observe(metrics.request_tokens, (record.model, "prompt"), usage.prompt_tokens + usage.cached_tokens)
-        metrics.observe(metrics.request_tokens, (record.model, "completion"), usage.completion_tokens)
+        metrics.request_tokens.observe((record.model, "prompt"), usage.prompt_tokens + usage.cached_tokens)
+        metrics.request_tokens.observe((record.model, "completion"), usage.completion_tokens)
         if record.tpot_s is not None:
-            metrics.observe(metrics.tpot, labels, record.tpot_s)
+            metrics.tpot.observe(labels, record.tpot_s)
         for quantity, predicted, actual in (
             ("ttft", record.predicted_ttft_s, record.ttft_s),
             ("tpot", record.predicted_tpot_s, record.tpot_s),
             ("cost", record.predicted_cost_nusd, None if cost is None else cost.total_nusd),
         ):
             if predicted is not None and actual:
-                metrics.observe(metrics.prediction, (backend, quantity), predicted / actual)
+                metrics.prediction.observe((backend, quantity), predicted / actual)
         self._judge(record)
 
     def _judge(self, record: RequestRecord) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from backends.types import Capability, Endpoint
 
@@ -30,9 +30,11 @@ class Options:
 NO_OPTIONS = Options()
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A parsed request. `fields` yields the body as plain data, decoded only if the cache asks for it."""
+class Call(NamedTuple):
+    """A parsed request.
+
+    A tuple, as all values made for every request are: a frozen dataclass of 18 fields takes 3 us to build.
+    """
 
     request_id: str
     endpoint: Endpoint

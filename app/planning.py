@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.call import Call, Options
 from app.config.models import ModelConfig, SloConfig
@@ -19,8 +20,7 @@ FREE_PROMPT_TOKENS = 2000
 """A TTFT promise grows only with prompt tokens beyond these."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What will be decided on, and what the chosen backend will be asked."""
 
     model: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 FinishReason = Literal["stop", "length"]
 Endpoint = Literal["chat", "completion"]
@@ -17,8 +17,7 @@ Capability = Literal["tools", "json_schema", "vision", "logprobs", "n"]
 PrefillMode = Literal["serial", "shared", "parallel"]
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationRequest:
+class GenerationRequest(NamedTuple):
     """One prompt (or several, for /v1/completions) as a backend is asked to answer it.
 
     `body` is the client's own JSON, for backends that pass it on; emulated backends read only the parsed

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +76,6 @@ def serving(folder: Path, config: Path | None = None, **environment: str) -> Ite
 def scripted_config(folder: Path, backends: Sequence[ScriptedBackend], **sections: Any) -> LoadedConfig:
     """A configuration for scripted backends, all serving model `m` at token prices."""
     shipped = load()
-    price = TokenPricing(
-        type="tokens",
-        usd_per_million_prompt=1,  # type: ignore[arg-type]
-        usd_per_million_completion=2,  # type: ignore[arg-type]
-        source="test",
-        confidence="vendor-stated",
-    )
     listed = tuple(
         BackendConfig(
             name=backend.info.name,
@@ -89,9 +83,9 @@ def scripted_config(folder: Path, backends: Sequence[ScriptedBackend], **section
             chip="h100",
             chips=1,
             deployments=(DeploymentConfig(model="m", precision="fp8"),),
-            pricing=price,
+            pricing=_price(index),
         )
-        for backend in backends
+        for index, backend in enumerate(backends)
     )
     config = shipped.config.model_copy(
         update={
@@ -104,6 +98,18 @@ def scripted_config(folder: Path, backends: Sequence[ScriptedBackend], **section
     )
     assert isinstance(config, Config)
     return replace(shipped, config=config)
+
+
+def _price(index: int) -> TokenPricing:
+    """$1 and $2 per million for the first two; each after that a tenth dearer than the one before."""
+    factor = Decimal("1.1") ** max(0, index - 1)
+    return TokenPricing(
+        type="tokens",
+        usd_per_million_prompt=Decimal(1) * factor,
+        usd_per_million_completion=Decimal(2) * factor,
+        source="test",
+        confidence="vendor-stated",
+    )
 
 
 @dataclass(frozen=True, slots=True)

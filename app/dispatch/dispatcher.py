@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from app.dispatch.attempt import Attempt
 from app.dispatch.attempts import Attempts
@@ -46,7 +45,7 @@ class Dispatcher:
             except BackendError as error:
                 if not attempts.failed(error):
                     raise from_backend(error).after(decision, number) from error
-                route = replace(route, exclude=attempts.tried)
+                route = route._replace(exclude=attempts.tried)
 
 
 def nobody(decision: Decision, last_error: BackendError | None) -> ApiError:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
-from app.metering.cells import Cells
+from app.metering.cells import Buckets, Cells
 
 LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 640)
 TTFT_S = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40)
@@ -52,16 +53,15 @@ class Metrics:
         version: str,
         references: Mapping[str, str],
     ) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry(auto_describe=False)
         self._models = frozenset(models)
         self._tenants = frozenset(tenants)
-        self._children: dict[tuple[str, ...], Histogram] = {}
         self._counters: list[Cells] = []
+        self._histograms: list[Buckets] = []
         self._declare_counters()
         self._declare_histograms()
         info = {"hash": config_hash}, {"version": version}
-        self.registry.register(_Exported(self._counters, backends, *info, references))
+        self.registry.register(_Exported(self._counters, self._histograms, backends, *info, references))
 
     def model(self, name: str | None) -> str:
         """The label value for a model a client asked for."""
@@ -77,14 +77,6 @@ class Metrics:
         self.label_overflow.add(("tenant",))
         return OTHER
 
-    def observe(self, family: Histogram, labels: tuple[str, ...], value: float) -> None:
-        """Observe through a cached child: `.labels()` itself costs more than the observation."""
-        key = (family._name, *labels)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = family.labels(*labels)
-        child.observe(value)
-
     def render(self, accept: str) -> tuple[bytes, str]:
         """The exposition and its content type: OpenMetrics if the scraper accepts it, else the text format."""
         encode, content_type = choose_encoder(accept)
@@ -99,10 +91,10 @@ class Metrics:
         self._counters.append(cells)
         return cells
 
-    def _histogram(
-        self, name: str, documentation: str, labels: tuple[str, ...], buckets: tuple[float, ...]
-    ) -> Histogram:
-        return Histogram(f"turnout_{name}", documentation, labels, registry=self.registry, buckets=buckets)
+    def _histogram(self, name: str, documentation: str, labels: tuple[str, ...], bounds: tuple[float, ...]) -> Buckets:
+        buckets = Buckets(f"turnout_{name}", documentation, labels, bounds)
+        self._histograms.append(buckets)
+        return buckets
 
     def _declare_counters(self) -> None:
         add, nusd = self._counter, 1e-9
@@ -147,12 +139,14 @@ class _Exported(Collector):
     def __init__(
         self,
         counters: Iterable[Cells],
+        histograms: Iterable[Buckets],
         backends: Callable[[], Iterable[BackendGauge]],
         config: Mapping[str, str],
         build: Mapping[str, str],
         references: Mapping[str, str],
     ) -> None:
         self._counters = tuple(counters)
+        self._histograms = tuple(histograms)
         self._backends = backends
         self._config = config
         self._build = build
@@ -167,6 +161,12 @@ class _Exported(Collector):
             if not cells.labels and not cells.items():
                 family.add_metric((), 0.0)
             yield family
+        for buckets in self._histograms:
+            bounds = [*map(floatToGoString, buckets.bounds), "+Inf"]
+            shown = HistogramMetricFamily(buckets.name, buckets.documentation, labels=buckets.labels)
+            for labels, counts, total in buckets.items():
+                shown.add_metric(labels, list(zip(bounds, counts, strict=True)), total)
+            yield shown
         yield from self._backend_families()
         yield _info("turnout_config_info", "The running configuration", self._config)
         yield _info("turnout_build_info", "The running version", self._build)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.routing.plugins import Filter, Pick, Picker, Scorer
-from app.routing.predictor import CostBasis, predict
+from app.routing.predictor import CostBasis, predictor
 from app.routing.slo import fit
 from app.routing.state import RoutingState
 from app.routing.types import (
@@ -54,7 +54,7 @@ class Policy:
         if not kept:
             reason = "no_candidates" if rejected else "unknown_model"
             return self._decision(decision_id, request, snapshot, seed, None, reason, (), rejected), NOTHING
-        candidates = [self._candidate(request, view, state) for view in kept]
+        candidates = self._candidates(request, kept, state)
         cursor_name = f"{self.name}:{request.model}"
         pick: Pick = self.picker(request, candidates, seed, state.cursors.get(cursor_name, 0))
         chosen = candidates[pick.position]
@@ -88,20 +88,32 @@ class Policy:
                 kept.append(view)
         return kept, tuple(rejected)
 
-    def _candidate(self, request: RouteRequest, view: BackendView, state: RoutingState) -> Candidate:
-        prediction = predict(request, view, state, self.cost_basis)
-        load = state.loads.get(view.name)
-        resident_slo_s = load.tightest_tpot_slo_s() if load else None
-        feasible, violation, slack, why_not = fit(prediction, request.slo, resident_slo_s, self.slo_margin)
-        in_flight = load.sequences if load else 0
-        candidate = Candidate(view, prediction, in_flight, feasible, violation, slack, why_not)
-        if not self.scorers:
-            return candidate
-        scores = tuple(
-            (scorer.name, scorer.weight * min(1.0, max(0.0, scorer.score(request, candidate))))
-            for scorer in self.scorers
+    def _candidates(self, request: RouteRequest, views: list[BackendView], state: RoutingState) -> list[Candidate]:
+        predict, slo, margin, loads = (
+            predictor(request, state, self.cost_basis),
+            request.slo,
+            self.slo_margin,
+            state.loads,
         )
-        return candidate._replace(scores=scores)
+        candidates = []
+        for view in views:
+            load = loads.get(view.name)
+            resident_slo_s, in_flight = (None, 0) if load is None else (load.tightest_tpot_slo_s, load.sequences)
+            prediction = predict(view)
+            feasible, violation, slack, why_not = fit(prediction, slo, resident_slo_s, margin)
+            candidates.append(Candidate(view, prediction, in_flight, feasible, violation, slack, why_not))
+        if self.scorers:
+            return [self._scored(request, candidate) for candidate in candidates]
+        return candidates
+
+    def _scored(self, request: RouteRequest, candidate: Candidate) -> Candidate:
+        scores = tuple(
+            [
+                (scorer.name, scorer.weight * min(1.0, max(0.0, scorer.score(request, candidate))))
+                for scorer in self.scorers
+            ]
+        )
+        return Candidate(*candidate[:-1], scores)
 
     def _decision(
         self,

@@ -30,27 +30,28 @@ class Fit(NamedTuple):
 def fit(prediction: Prediction, slo: Slo, resident_tpot_slo_s: float | None, margin: float) -> Fit:
     """Hold a prediction against a request's own SLO and the tightest TPOT promised to residents."""
     allowed = 1.0 - margin
-    violation, slack, why_not = 0.0, 1.0, ""
+    violation, largest, why_not = 0.0, 0.0, ""
 
     if slo.ttft_s is not None:
-        ratio = prediction.ttft_q90_s / slo.ttft_s
-        slack = min(slack, 1.0 - ratio)
+        largest = ratio = prediction.ttft_q90_s / slo.ttft_s
         if ratio > allowed:
-            violation += TTFT_WEIGHT * max(0.0, ratio - 1.0)
+            violation = TTFT_WEIGHT * max(0.0, ratio - 1.0)
             why_not = "ttft"
     tpot_slo_s, whose = slo.tpot_s, "tpot"
     if resident_tpot_slo_s is not None and (tpot_slo_s is None or resident_tpot_slo_s < tpot_slo_s):
         tpot_slo_s, whose = resident_tpot_slo_s, "resident_tpot"
     if tpot_slo_s is not None:
         ratio = prediction.tpot_q90_s / tpot_slo_s
-        slack = min(slack, 1.0 - ratio)
+        if ratio > largest:
+            largest = ratio
         if ratio > allowed:
             violation += TPOT_WEIGHT * max(0.0, ratio - 1.0)
             why_not = f"{why_not}+{whose}" if why_not else whose
     if slo.e2e_s is not None:
         ratio = prediction.e2e_q90_s / slo.e2e_s
-        slack = min(slack, 1.0 - ratio)
+        if ratio > largest:
+            largest = ratio
         if ratio > allowed:
             violation += E2E_WEIGHT * max(0.0, ratio - 1.0)
             why_not = f"{why_not}+e2e" if why_not else "e2e"
-    return Fit(not why_not, violation, slack, why_not)
+    return Fit(not why_not, violation, 1.0 - largest, why_not)

@@ -14,7 +14,8 @@ from math import exp, log
 
 from app.routing.types import Outcome, Reservation
 
-PRIOR_Q90_LOG = log(1.3)
+PRIOR_Q90 = 1.3
+PRIOR_Q90_LOG = log(PRIOR_Q90)
 """Until something was observed, reality is assumed to stay within 30 % of the prior nine times in ten."""
 
 MEAN_RATE = 0.1
@@ -28,16 +29,24 @@ class Load:
     """What one backend has in flight: sequences, prompt tokens whose first answer token is awaited, and the
     TPOT promises made to those already there."""
 
-    __slots__ = ("pending_prompt_tokens", "sequences", "tpot_slos")
+    __slots__ = ("_tpot_slos", "pending_prompt_tokens", "sequences", "tightest_tpot_slo_s")
 
     def __init__(self) -> None:
         self.sequences = 0
         self.pending_prompt_tokens = 0
-        self.tpot_slos: dict[float, int] = {}
+        self.tightest_tpot_slo_s: float | None = None
+        self._tpot_slos: dict[float, int] = {}
 
-    def tightest_tpot_slo_s(self) -> float | None:
-        """The smallest TPOT promised to anyone in flight."""
-        return min(self.tpot_slos) if self.tpot_slos else None
+    def promise(self, slo_s: float | None, change: int) -> None:
+        """One promise more (1) or less (-1)."""
+        if slo_s is None:
+            return
+        left = self._tpot_slos.get(slo_s, 0) + change
+        if left:
+            self._tpot_slos[slo_s] = left
+        else:
+            del self._tpot_slos[slo_s]
+        self.tightest_tpot_slo_s = min(self._tpot_slos, default=None)
 
 
 class Correction:
@@ -113,8 +122,7 @@ class RoutingState:
         load = self.load(reservation.backend)
         load.sequences += reservation.sequences
         load.pending_prompt_tokens += reservation.prompt_tokens
-        if (slo := reservation.tpot_slo_s) is not None:
-            load.tpot_slos[slo] = load.tpot_slos.get(slo, 0) + 1
+        load.promise(reservation.tpot_slo_s, 1)
 
     def first_token(self, reservation: Reservation) -> None:
         """Its prompt no longer waits."""
@@ -124,12 +132,7 @@ class RoutingState:
         """Give back the sequences (the prompt tokens are given back by `first_token`)."""
         load = self.load(reservation.backend)
         load.sequences -= reservation.sequences
-        if (slo := reservation.tpot_slo_s) is not None:
-            left = load.tpot_slos[slo] - 1
-            if left:
-                load.tpot_slos[slo] = left
-            else:
-                del load.tpot_slos[slo]
+        load.promise(reservation.tpot_slo_s, -1)
 
     def observe(self, outcome: Outcome) -> None:
         """Learn from how an attempt went."""

@@ -12,8 +12,7 @@ from typing import NamedTuple
 from backends.types import Capability, LatencyProfile
 
 
-@dataclass(frozen=True, slots=True)
-class Slo:
+class Slo(NamedTuple):
     """What this one request was promised; None = not promised."""
 
     ttft_s: float | None = None
@@ -21,8 +20,7 @@ class Slo:
     e2e_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RouteRequest:
+class RouteRequest(NamedTuple):
     """What the decision may know of a request.
 
     `prompt_tokens` is an estimate; `completion_tokens` is the expected answer length (all choices),
@@ -81,18 +79,26 @@ class Snapshot:
 
 
 class Prediction(NamedTuple):
-    """Expected latency and cost of one candidate. `*_q90_s` is the 0.9 quantile the SLO is held against."""
+    """Expected latency and cost of one candidate. `*_q90_s` is the 0.9 quantile the SLO is held against;
+    `steps` is how many tokens follow the first in each choice; `prior_*` is the physics before corrections."""
 
     ttft_s: float
     ttft_q90_s: float
     tpot_s: float
     tpot_q90_s: float
-    e2e_s: float
-    e2e_q90_s: float
+    steps: float
     wait_s: float
     cost_nusd: float
     prior_ttft_s: float
     prior_tpot_s: float
+
+    @property
+    def e2e_s(self) -> float:
+        return self.ttft_s + self.steps * self.tpot_s
+
+    @property
+    def e2e_q90_s(self) -> float:
+        return self.ttft_q90_s + self.steps * self.tpot_q90_s
 
 
 class Candidate(NamedTuple):
@@ -149,8 +155,7 @@ class Delta(NamedTuple):
     cursor: tuple[str, int] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How an attempt went, for learning. None = not observed; a cancelled attempt is censored.
 
     `prior` is the uncorrected prediction made at dispatch (ttft_s, tpot_s): learning compares like with like.

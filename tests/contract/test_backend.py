@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 
@@ -22,7 +21,7 @@ EMULATED = registry.kinds()
 
 def request(**fields: object) -> GenerationRequest:
     base = GenerationRequest("r", "chat", MODEL, ("one two three",), max_tokens=20, stream=True, seed=5)
-    return replace(base, **fields)  # type: ignore[arg-type]
+    return base._replace(**fields)  # type: ignore[arg-type]
 
 
 class Rig:

@@ -19,13 +19,13 @@ def test_reservations_come_back_to_zero() -> None:
     state.reserve(first)
     state.reserve(second)
     load = state.load("a")
-    assert (load.sequences, load.pending_prompt_tokens, load.tightest_tpot_slo_s()) == (3, 600, 0.02)
+    assert (load.sequences, load.pending_prompt_tokens, load.tightest_tpot_slo_s) == (3, 600, 0.02)
     state.first_token(second)
     state.release(second)
-    assert (load.sequences, load.pending_prompt_tokens, load.tightest_tpot_slo_s()) == (2, 500, 0.05)
+    assert (load.sequences, load.pending_prompt_tokens, load.tightest_tpot_slo_s) == (2, 500, 0.05)
     state.first_token(first)
     state.release(first)
-    assert (load.sequences, load.pending_prompt_tokens, load.tightest_tpot_slo_s()) == (0, 0, None)
+    assert (load.sequences, load.pending_prompt_tokens, load.tightest_tpot_slo_s) == (0, 0, None)
 
 
 def test_a_biased_prior_is_corrected() -> None:
