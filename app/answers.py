@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Literal, Protocol, Self
 
 from app.cache.base import CachedAnswer, CachedChoice
@@ -48,7 +48,7 @@ class LiveAnswer:
         attempt: Attempt,
         first: Event,
         clock: Clock,
-        keep: Callable[[LiveAnswer], None] | None,
+        keep: Callable[[LiveAnswer], Awaitable[None]] | None,
     ) -> None:
         self.model = model
         self.cache: CacheResult = cache
@@ -78,7 +78,7 @@ class LiveAnswer:
                 event = await self.attempt.next_event()
             except StopAsyncIteration:
                 if self._keep is not None:
-                    self._keep(self)
+                    await self._keep(self)
                 raise
             except BackendError as error:
                 raise from_backend(error) from error

@@ -17,13 +17,12 @@ from app.metering.meter import Meter
 from app.metering.metrics import Metrics
 from app.metering.types import RequestRecord
 from app.planning import Plan
-from app.routing.types import Decision, Slo
+from app.routing.types import Decision
 from backends import errors
 from backends.clock import Clock
-from backends.types import Endpoint, Usage
+from backends.types import Endpoint
 
 Stage = Literal["cache", "score", "total"]
-NO_USAGE = Usage()
 
 ERROR_REASONS: tuple[tuple[type[errors.BackendError], str], ...] = (
     (errors.RequestRefused, "refused"),
@@ -69,32 +68,63 @@ class Bookkeeper:
 
     def hit(self, call: Call, plan: Plan, cached: CachedAnswer) -> CostLines:
         """An answer from the cache: nothing to pay, something saved."""
-        record = self._record(call, plan, 0, "cached", "hit", "hit")._replace(
-            backend=cached.backend, substrate=cached.substrate, usage=cached.usage
+        slo = plan.route.slo
+        record = RequestRecord(
+            request_id=call.request_id,
+            attempt=0,
+            wall_ns=self._clock.wall_ns(),
+            tenant=call.tenant,
+            endpoint=call.endpoint,
+            stream=call.stream,
+            model=plan.model,
+            backend=cached.backend,
+            substrate=cached.substrate,
+            config_hash=self._config_hash,
+            outcome="cached",
+            reason="hit",
+            cache="hit",
+            usage=cached.usage,
+            slo_ttft_s=slo.ttft_s,
+            slo_tpot_s=slo.tpot_s,
+            slo_e2e_s=slo.e2e_s,
+            tags=call.options.tags,
         )
         self._meter.record_hit(record, cached.cost_nusd)
         return FREE
 
     def settle(self, call: Call, plan: Plan, attempt: Attempt, cache: str) -> CostLines | None:
         """An attempt has ended: bill it. Returns what it cost, None if unknown."""
-        decision, prediction, view = attempt.decision, attempt.chosen.prediction, attempt.chosen.view
-        ttft_s = None if attempt.first_token_ns is None else (attempt.first_token_ns - call.started_ns) / 1e9
-        tpot_s = attempt.tpot_s()
-        ended_ns = attempt.ended_ns or self._clock.now_ns()
-        reason = decision.reason if attempt.error is None else _reason(attempt.error)
-        record = self._record(call, plan, attempt.number, attempt.end or "failed", reason, cache)._replace(
+        decision, slo = attempt.decision, plan.route.slo
+        prediction, view = attempt.chosen.prediction, attempt.chosen.view
+        started_ns, ended_ns = call.started_ns, attempt.ended_ns or self._clock.now_ns()
+        record = RequestRecord(
+            request_id=call.request_id,
+            attempt=attempt.number,
+            wall_ns=self._clock.wall_ns(),
+            tenant=call.tenant,
+            endpoint=call.endpoint,
+            stream=call.stream,
+            model=plan.model,
             backend=view.name,
             substrate=view.substrate,
             policy=decision.policy,
             decision_id=decision.id,
+            config_hash=self._config_hash,
+            outcome=attempt.end or "failed",
+            reason=decision.reason if attempt.error is None else _reason(attempt.error),
+            cache=cache,
             usage=attempt.usage(),
             share=attempt.engine_share(),
-            ttft_s=ttft_s,
-            tpot_s=tpot_s,
-            e2e_s=(ended_ns - call.started_ns) / 1e9,
+            ttft_s=None if attempt.first_token_ns is None else (attempt.first_token_ns - started_ns) / 1e9,
+            tpot_s=attempt.tpot_s(),
+            e2e_s=(ended_ns - started_ns) / 1e9,
             predicted_ttft_s=prediction.ttft_s,
             predicted_tpot_s=prediction.tpot_s,
             predicted_cost_nusd=prediction.cost_nusd,
+            slo_ttft_s=slo.ttft_s,
+            slo_tpot_s=slo.tpot_s,
+            slo_e2e_s=slo.e2e_s,
+            tags=call.options.tags,
         )
         bill = self._meter.record(record)
         self._observe(record, attempt, bill.effective)
@@ -119,46 +149,6 @@ class Bookkeeper:
         backend = "" if answer.decision is None or answer.decision.chosen is None else answer.decision.chosen.view.name
         metrics.duration.observe((label, backend, "true" if call.stream else "false"), took_ns / 1e9)
         self.stage("total", took_ns - waited_ns)
-
-    def _record(
-        self,
-        call: Call,
-        plan: Plan,
-        attempt: int,
-        outcome: Literal["ok", "cancelled", "failed", "cached"],
-        reason: str,
-        cache: str,
-    ) -> RequestRecord:
-        slo = plan.route.slo
-        return RequestRecord(
-            request_id=call.request_id,
-            attempt=attempt,
-            wall_ns=self._clock.wall_ns(),
-            tenant=call.tenant,
-            endpoint=call.endpoint,
-            stream=call.stream,
-            model=plan.model,
-            backend=None,
-            substrate=None,
-            policy=None,
-            decision_id=None,
-            config_hash=self._config_hash,
-            outcome=outcome,
-            reason=reason,
-            cache=cache,
-            usage=NO_USAGE,
-            share=None,
-            ttft_s=None,
-            tpot_s=None,
-            e2e_s=None,
-            predicted_ttft_s=None,
-            predicted_tpot_s=None,
-            predicted_cost_nusd=None,
-            slo_ttft_s=slo.ttft_s,
-            slo_tpot_s=slo.tpot_s,
-            slo_e2e_s=slo.e2e_s,
-            tags=call.options.tags,
-        )
 
     def _observe(self, record: RequestRecord, attempt: Attempt, cost: CostLines | None) -> None:
         metrics, backend = self._metrics, record.backend or ""
@@ -187,11 +177,10 @@ class Bookkeeper:
 
     def _judge(self, record: RequestRecord) -> None:
         """Which promises were kept; a promise that was not made is not counted."""
-        promises = Slo(record.slo_ttft_s, record.slo_tpot_s, record.slo_e2e_s)
         for objective, promised, actual in (
-            ("ttft", promises.ttft_s, record.ttft_s),
-            ("tpot", promises.tpot_s, record.tpot_s),
-            ("e2e", promises.e2e_s, record.e2e_s),
+            ("ttft", record.slo_ttft_s, record.ttft_s),
+            ("tpot", record.slo_tpot_s, record.tpot_s),
+            ("e2e", record.slo_e2e_s, record.e2e_s),
         ):
             if promised is not None and actual is not None:
                 self._metrics.slo.add((record.model, objective, "good" if actual <= promised else "bad"))

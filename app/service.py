@@ -119,9 +119,12 @@ class CompletionService:
         answer = LiveAnswer(plan.model, cache, attempt, first, self._clock, keep)
         return answer
 
-    def _keep(self, key: bytes, answer: LiveAnswer) -> None:
-        """Store a complete answer without making its reader wait."""
+    async def _keep(self, key: bytes, answer: LiveAnswer) -> None:
+        """Store a complete answer; its reader does not wait for a network."""
         cached = answer.complete(self._clock.wall_ns())
+        if not self._cache.remote:
+            await self._cache.set(key, cached)
+            return
         task = asyncio.get_running_loop().create_task(self._cache.set(key, cached))
         self._background.add(task)
         task.add_done_callback(self._background.discard)

@@ -32,7 +32,9 @@ class CachedAnswer(NamedTuple):
 
 
 class ResponseCache(Protocol):
-    """Keys are digests (`app.cache.keys`)."""
+    """Keys are digests (`app.cache.keys`). `remote` tells whether an operation may wait for a network."""
+
+    remote: bool
 
     async def get(self, key: bytes) -> CachedAnswer | None: ...
 

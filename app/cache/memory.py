@@ -15,6 +15,8 @@ ENTRY_OVERHEAD_BYTES = 200
 class MemoryCache:
     """Keeps encoded values, so that its bound is in real bytes and nobody can change what is kept."""
 
+    remote = False
+
     def __init__(self, clock: Clock, ttl_s: float, max_bytes: int, max_value_bytes: int) -> None:
         self._clock = clock
         self._ttl_ns = round(ttl_s * 1e9)

@@ -8,6 +8,8 @@ from app.cache.base import CachedAnswer
 class NoCache:
     """Stands in where `cache.type: off`."""
 
+    remote = False
+
     async def get(self, key: bytes) -> CachedAnswer | None:
         return None
 

@@ -32,6 +32,8 @@ log = logging.getLogger("turnout.cache")
 class RedisCache:
     """One key a response: `<prefix>:1:<digest>`."""
 
+    remote = True
+
     def __init__(
         self, clock: Clock, url: str, timeout_s: float, key_prefix: str, ttl_s: float, max_value_bytes: int
     ) -> None:

@@ -1,6 +1,6 @@
 """Loading a configuration: one YAML file, with policies, chips and models from folders beside it or as shipped.
 
-config/turnout.yaml          what this gateway is
+config/turnout.yaml          what this gateway is; with `extends: shipped`, sections it does not give are taken over
 config/policies/*.yaml       one policy a file; `policies:` in turnout.yaml wins
 config/substrates/*.yaml     datasheets of chips
 config/models/*.yaml         architectures of models
@@ -30,6 +30,7 @@ from backends.registry import build
 from backends.types import BackendSpec, DeploymentSpec, EmulationSpec
 
 MAIN_FILE = "turnout.yaml"
+SHIPPED = "shipped"
 SECRET = "********"  # noqa: S105 - what stands in for one
 
 
@@ -50,10 +51,8 @@ def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) 
     Raises: ConfigError with every problem found.
     """
     path = shipped() / MAIN_FILE if path is None else path
-    source = parse(_read(path), str(path), environment)
-    data = source.data if isinstance(source.data, dict) else {}
-    if not isinstance(source.data, dict):
-        source.problems.append(f"{source.at(())}: the document must be a mapping")
+    source = _main(path, environment)
+    data = source.data
     problems: list[str] = []
     policies = _folder(path.parent, "policies", environment)
     merged = {file.stem: other.data for file, other in policies.items()}
@@ -73,6 +72,26 @@ def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) 
     return LoadedConfig(path, config, sheets, _hash(config, sheets), validate.warnings(config))
 
 
+def _main(path: Path, environment: Mapping[str, str]) -> Source:
+    """The main document, laid over the one it extends."""
+    source = _document(path, environment)
+    base_name = source.data.pop("extends", None)
+    if base_name is None:
+        return source
+    base_path = shipped() / MAIN_FILE if base_name == SHIPPED else path.parent / str(base_name)
+    base = _document(base_path, environment)
+    if "extends" in base.data:
+        raise ConfigError([base.problem(("extends",), f"{base_path} is extended itself: only one level is allowed")])
+    return source.over(base)
+
+
+def _document(path: Path, environment: Mapping[str, str]) -> Source:
+    source = parse(_read(path), str(path), environment, lambda file: Path(file).read_text(encoding="utf-8"))
+    if not isinstance(source.data, dict):
+        raise ConfigError([*source.problems, f"{source.at(())}: the document must be a mapping"])
+    return source
+
+
 def shipped() -> Path:
     """The folder of shipped YAML: beside a checkout, or inside an installed package."""
     here = Path(__file__).resolve()
@@ -82,7 +101,8 @@ def shipped() -> Path:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of turnout.yaml."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema(), "title": "Turnout"}
+    described = {**Config.model_json_schema(), "title": "Turnout", "required": ["version"]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **described}
 
 
 def redacted(config: Config) -> dict[str, Any]:

@@ -193,9 +193,11 @@ class LedgerConfig(Section):
 
 
 class Config(Section):
-    """The whole of config/turnout.yaml, with policies and price list merged in."""
+    """The whole of config/turnout.yaml, policies merged in. `extends` names a file (or `shipped`) whose sections
+    hold where this one gives none; it has been applied, and is None, once loaded."""
 
     version: Literal[1]
+    extends: str | None = None
     server: ServerConfig = ServerConfig()
     models: Annotated[dict[Name, ModelConfig], Field(min_length=1)]
     backends: Annotated[tuple[BackendConfig, ...], Field(min_length=1)]

@@ -1,13 +1,14 @@
 """YAML text with positions: every value knows its line and column. The only importer of yaml.
 
 Refused with a position: duplicate keys, unknown anchors, documents that expand beyond `MAX_NODES`, `${ENV}` names that
-are not set. `${NAME}` and `${NAME:-default}` are replaced inside string scalars only, never in keys.
+are not set. `${NAME}`, `${NAME:-default}` and `${file:/path}` (a secret's file, its last newline dropped) are replaced
+inside string scalars only, never in keys.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from app.errors import ConfigError
 # libyaml is ten times as fast and keeps the same positions; not every wheel has it.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_NODES = 100_000
-_ENV = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+_ENV = re.compile(r"\$\{(?:file:(?P<file>[^}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?)\}")
 
 Path = tuple[str | int, ...]
 
@@ -51,13 +52,22 @@ class Source:
             path = path[:-1]
         return self.positions.get(path, Position(self.file, 1, 1))
 
+    def over(self, base: Source) -> Source:
+        """This document laid over another: a top-level section given here replaces the other's whole."""
+        kept = {path: at for path, at in base.positions.items() if not path or path[0] not in self.data}
+        return Source(
+            self.file, {**base.data, **self.data}, {**kept, **self.positions}, [*base.problems, *self.problems]
+        )
+
     def problem(self, path: Sequence[str | int], message: str) -> str:
         """`file:line:column: path: message`."""
         return f"{self.at(path)}: {dotted(path)}: {message}" if path else f"{self.at(path)}: {message}"
 
 
-def parse(text: str, file: str, environment: Mapping[str, str]) -> Source:
-    """Read a document.
+def parse(
+    text: str, file: str, environment: Mapping[str, str], read_file: Callable[[str], str] = lambda path: ""
+) -> Source:
+    """Read a document; `read_file` gives the content of a `${file:...}`.
 
     Raises: ConfigError for anything that is not one well-formed document; other problems are collected.
     """
@@ -70,7 +80,7 @@ def parse(text: str, file: str, environment: Mapping[str, str]) -> Source:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigError([f"{file}:1:1: not valid YAML: {str(error)[:200]}"]) from None
     source = Source(file)
-    reader = _Reader(source, environment)
+    reader = _Reader(source, environment, read_file)
     try:
         source.data = None if node is None else reader.read(node, ())
     except RecursionError:
@@ -89,7 +99,8 @@ def dotted(path: Sequence[str | int]) -> str:
 class _Reader:
     """Turns nodes into data, remembering positions."""
 
-    def __init__(self, source: Source, environment: Mapping[str, str]) -> None:
+    def __init__(self, source: Source, environment: Mapping[str, str], read_file: Callable[[str], str]) -> None:
+        self._read_file = read_file
         self._source = source
         self._environment = environment
         self._constructor = yaml.constructor.SafeConstructor()
@@ -134,6 +145,8 @@ class _Reader:
 
     def _expand(self, text: str, path: Path) -> str:
         def replace(found: re.Match[str]) -> str:
+            if found["file"] is not None:
+                return self._secret(found["file"], path)
             default: str | None = found["default"]
             value = self._environment.get(found["name"], default)
             if value is None:
@@ -144,3 +157,10 @@ class _Reader:
             return value
 
         return _ENV.sub(replace, text)
+
+    def _secret(self, file: str, path: Path) -> str:
+        try:
+            return self._read_file(file).removesuffix("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            self._source.problems.append(self._source.problem(path, f"{file} cannot be read: {type(error).__name__}"))
+            return ""

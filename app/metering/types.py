@@ -21,26 +21,26 @@ class RequestRecord(NamedTuple):
     endpoint: str
     stream: bool
     model: str
-    backend: str | None
-    substrate: str | None
-    policy: str | None
-    decision_id: str | None
     config_hash: str
     outcome: RecordOutcome
     reason: str
     cache: str
     usage: Usage
-    share: EngineShare | None
-    ttft_s: float | None
-    tpot_s: float | None
-    e2e_s: float | None
-    predicted_ttft_s: float | None
-    predicted_tpot_s: float | None
-    predicted_cost_nusd: float | None
-    slo_ttft_s: float | None
-    slo_tpot_s: float | None
-    slo_e2e_s: float | None
-    tags: Mapping[str, str] | None
+    backend: str | None = None
+    substrate: str | None = None
+    policy: str | None = None
+    decision_id: str | None = None
+    share: EngineShare | None = None
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    e2e_s: float | None = None
+    predicted_ttft_s: float | None = None
+    predicted_tpot_s: float | None = None
+    predicted_cost_nusd: float | None = None
+    slo_ttft_s: float | None = None
+    slo_tpot_s: float | None = None
+    slo_e2e_s: float | None = None
+    tags: Mapping[str, str] | None = None
 
 
 class Bill(NamedTuple):

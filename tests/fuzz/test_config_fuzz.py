@@ -20,6 +20,8 @@ def digest(text: str) -> None:
         parsed = source.parse(text, "f.yaml", {"HOME": "x"})
     except ConfigError:
         return
+    if not isinstance(parsed.data, dict):
+        return
     config = validate.typed(_CONFIG, parsed.data, parsed)
     if config is not None:
         validate.cross_check(config, parsed, ["cost"], ["max_score"])

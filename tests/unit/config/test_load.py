@@ -194,3 +194,20 @@ def test_the_published_schema_is_fresh_and_describes_the_example() -> None:
     assert published == schema(), "run `make schema`"
     text = (shipped() / "turnout.yaml").read_text()
     jsonschema.Draft202012Validator(published).validate(yaml.safe_load(text))
+
+
+def test_a_file_may_extend_the_shipped_one_section_by_section(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("a-secret-from-a-file\n")
+    text = "version: 1\nextends: shipped\nserver: {port: 9000, admin_token: '${file:%s}'}\n" % (tmp_path / "secret")
+    loaded = load(write(tmp_path, text))
+    assert (loaded.config.server.port, loaded.config.server.admin_port) == (9000, 8081)
+    assert loaded.config.server.admin_token == "a-secret-from-a-file"
+    assert len(loaded.config.backends) == 13
+    missing = problems(tmp_path, text.replace("/secret}", "/nowhere}"))
+    assert "nowhere cannot be read: FileNotFoundError" in missing[0]
+    wrong = problems(tmp_path, "version: 1\nextends: shipped\nmodels: {x: {}}\n")
+    assert any(problem.startswith("3:10: models.x: no backend serves this model") for problem in wrong)
+    assert any("turnout.yaml:" in problem and "there is no model 'llama-3.3-70b'" in problem for problem in wrong)
+    write(tmp_path, "version: 1\nextends: other.yaml\n").with_name("other.yaml").write_text("extends: shipped\n")
+    with pytest.raises(ConfigError, match="only one level"):
+        load(tmp_path / "turnout.yaml")
