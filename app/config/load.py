@@ -15,19 +15,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import TypeAdapter
 
-from app.config import validate
-from app.config.models import BackendConfig, Config, PolicyConfig
+from app.config import trial, validate
+from app.config.models import Config
 from app.config.source import Source, parse
 from app.errors import ConfigError
 from app.routing import discovery, pickers, scorers
-from backends.clock import SystemClock
 from backends.datasheet import ChipSheet, Datasheets, ModelSheet
-from backends.errors import BackendConfigError
-from backends.registry import build
-from backends.types import BackendSpec, DeploymentSpec, EmulationSpec
 
 MAIN_FILE = "turnout.yaml"
 SHIPPED = "shipped"
@@ -52,44 +49,18 @@ def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) 
     """
     path = shipped() / MAIN_FILE if path is None else path
     source = _main(path, environment)
-    data = source.data
-    problems: list[str] = []
-    policies = _folder(path.parent, "policies", environment)
-    merged = {file.stem: other.data for file, other in policies.items()}
-    config = validate.typed(_CONFIG, {**data, "policies": {**merged, **_mapping(data.get("policies"))}}, source)
-    for other in policies.values():
-        validate.typed(_POLICY, other.data, other)
-        problems += other.problems
-    sheets, sheet_problems = _datasheets(path.parent, environment)
-    problems += sheet_problems
+    _add_policies(source, _folder(path.parent, "policies", environment))
+    config = validate.typed(_CONFIG, source.data, source)
+    sheets, problems = _datasheets(path.parent, environment)
     if config is not None and not problems and not source.problems:
         validate.cross_check(config, source, discovery.names(scorers), discovery.names(pickers))
     if config is not None and not problems and not source.problems:
-        _check_backends(config, sheets, source)
+        trial.policies(config, source)
+        trial.backends(config, sheets, source)
     problems = source.problems + problems
     if problems or config is None:
         raise ConfigError(list(dict.fromkeys(problems)))
     return LoadedConfig(path, config, sheets, _hash(config, sheets), validate.warnings(config))
-
-
-def _main(path: Path, environment: Mapping[str, str]) -> Source:
-    """The main document, laid over the one it extends."""
-    source = _document(path, environment)
-    base_name = source.data.pop("extends", None)
-    if base_name is None:
-        return source
-    base_path = shipped() / MAIN_FILE if base_name == SHIPPED else path.parent / str(base_name)
-    base = _document(base_path, environment)
-    if "extends" in base.data:
-        raise ConfigError([base.problem(("extends",), f"{base_path} is extended itself: only one level is allowed")])
-    return source.over(base)
-
-
-def _document(path: Path, environment: Mapping[str, str]) -> Source:
-    source = parse(_read(path), str(path), environment, lambda file: Path(file).read_text(encoding="utf-8"))
-    if not isinstance(source.data, dict):
-        raise ConfigError([*source.problems, f"{source.at(())}: the document must be a mapping"])
-    return source
 
 
 def shipped() -> Path:
@@ -110,49 +81,53 @@ def redacted(config: Config) -> dict[str, Any]:
     dump = config.model_dump(mode="json")
     if dump["server"]["admin_token"] is not None:
         dump["server"]["admin_token"] = SECRET
-    url = dump["cache"].get("url")
-    if url and "@" in url:
-        scheme, _, rest = url.partition("://")
-        dump["cache"]["url"] = f"{scheme}://{SECRET}@{rest.rpartition('@')[2]}"
+    if "url" in dump["cache"]:
+        dump["cache"]["url"] = _without_secrets(dump["cache"]["url"])
     return dump
 
 
-def to_spec(backend: BackendConfig) -> BackendSpec:
-    """A configured backend as the registry builds it."""
-    emulation = backend.emulation
-    return BackendSpec(
-        name=backend.name,
-        kind=backend.kind,
-        chip=backend.chip,
-        chips=backend.chips,
-        deployments=tuple(
-            DeploymentSpec(each.model, each.precision, each.context_tokens, each.kv_precision)
-            for each in backend.deployments
-        ),
-        emulation=EmulationSpec(
-            emulation.seed,
-            emulation.prefill_noise,
-            emulation.decode_noise,
-            emulation.max_sequences,
-            emulation.max_waiting,
-        ),
-    )
-
-
 _CONFIG = TypeAdapter(Config)
-_POLICY = TypeAdapter(PolicyConfig)
 _CHIPS: TypeAdapter[dict[str, ChipSheet]] = TypeAdapter(dict[str, ChipSheet])
 _MODEL = TypeAdapter(ModelSheet)
 
 
-def _check_backends(config: Config, sheets: Datasheets, source: Source) -> None:
-    """Build each backend once, so that what does not fit is reported where it stands."""
-    clock = SystemClock()
-    for index, backend in enumerate(config.backends):
-        try:
-            build(to_spec(backend), sheets, clock)
-        except BackendConfigError as error:
-            source.problems.append(source.problem(("backends", index, "name"), f"'{backend.name}': {error}"))
+def _main(path: Path, environment: Mapping[str, str]) -> Source:
+    """The main document, laid over the one it extends."""
+    source = _document(path, environment)
+    base_name = source.data.pop("extends", None)
+    if base_name is None:
+        return source
+    if not isinstance(base_name, str):
+        raise ConfigError([*source.problems, source.problem(("extends",), f"must be a file's name or `{SHIPPED}`")])
+    base_path = shipped() / MAIN_FILE if base_name == SHIPPED else path.parent / base_name
+    try:
+        base = _document(base_path, environment)
+    except ConfigError as error:
+        raise ConfigError([*source.problems, source.problem(("extends",), "see below"), *error.problems]) from None
+    if "extends" in base.data:
+        raise ConfigError([base.problem(("extends",), f"{base_path} is extended itself: only one level is allowed")])
+    return source.over(base)
+
+
+def _document(path: Path, environment: Mapping[str, str]) -> Source:
+    source = parse(_read(path), str(path), environment, lambda file: Path(file).read_text(encoding="utf-8"))
+    if not isinstance(source.data, dict):
+        raise ConfigError([*source.problems, f"{source.at(())}: the document must be a mapping"])
+    return source
+
+
+def _add_policies(source: Source, files: Mapping[Path, Source]) -> None:
+    """Policies of their own files beside those of the main document, which win; positions point where each stands."""
+    inline = source.data.get("policies")
+    if inline is not None and not isinstance(inline, dict):
+        return  # refused as a whole by validation
+    policies = dict(inline or {})
+    for file, policy in files.items():
+        source.problems += policy.problems
+        if file.stem not in policies:
+            policies[file.stem] = policy.data
+            source.positions.update({("policies", file.stem, *path): at for path, at in policy.positions.items()})
+    source.data = {**source.data, "policies": policies}
 
 
 def _datasheets(folder: Path, environment: Mapping[str, str]) -> tuple[Datasheets, list[str]]:
@@ -185,8 +160,16 @@ def _folder(beside: Path, name: str, environment: Mapping[str, str]) -> dict[Pat
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no file name at all
         raise ConfigError([f"{path}:1:1: cannot be read: {error}"]) from None
+
+
+def _without_secrets(url: str) -> str:
+    """Scheme, host and database of a Redis URL; credentials may stand before the host or in the query."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    netloc = f"{SECRET}@{host}" if "@" in parts.netloc else host
+    return urlunsplit((parts.scheme, netloc, parts.path, SECRET if parts.query else "", ""))
 
 
 def _mapping(value: Any) -> dict[str, Any]:

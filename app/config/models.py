@@ -20,9 +20,9 @@ Ratio = Annotated[float, Field(gt=0, le=1)]
 
 
 class Section(BaseModel):
-    """A part of the configuration: frozen, and strict about its keys."""
+    """A part of the configuration: frozen, strict about its keys, and every number a finite one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, allow_inf_nan=False)
 
 
 class ServerConfig(Section):
@@ -32,7 +32,7 @@ class ServerConfig(Section):
     port: int = Field(default=8080, ge=0, le=65535)
     admin_host: str = "127.0.0.1"
     admin_port: int = Field(default=8081, ge=0, le=65535)
-    admin_token: str | None = Field(default=None, min_length=16)
+    admin_token: str | None = Field(default=None, min_length=16, repr=False)
     body_limit_bytes: PositiveInt = 8 * 1024 * 1024
     drain_timeout_s: float = Field(default=30.0, ge=0)
 
@@ -117,18 +117,19 @@ class SloConfig(Section):
 
 
 class ScorerRef(Section):
-    """A scorer by its module's name under app/routing/scorers, with its weight in this policy."""
+    """A scorer by its module's name under app/routing/scorers, with its weight in this policy. Parameters are
+    reference points of its scale (`ref_s`, `ref_usd`), so none may be zero."""
 
     use: Name
     weight: float = Field(gt=0)
-    params: dict[str, float] = {}
+    params: dict[str, Annotated[float, Field(gt=0)]] = {}
 
 
 class PickerRef(Section):
     """A picker by its module's name under app/routing/pickers."""
 
     use: Name
-    params: dict[str, float] = {}
+    params: dict[str, Annotated[float, Field(ge=0)]] = {}
 
 
 class PolicyConfig(Section):
@@ -175,7 +176,7 @@ class RedisCache(CacheWhen):
     """Shared between processes. Past `timeout_ms` a lookup counts as a miss; Redis gone never fails a request."""
 
     type: Literal["redis"]
-    url: str = Field(pattern=r"^(redis|rediss|unix)://")
+    url: str = Field(pattern=r"^(redis|rediss|unix)://", repr=False)
     timeout_ms: float = Field(default=50.0, gt=0, le=1000)
     key_prefix: Name = "turnout"
 

@@ -2,7 +2,8 @@
 
 Refused with a position: duplicate keys, unknown anchors, documents that expand beyond `MAX_NODES`, `${ENV}` names that
 are not set. `${NAME}`, `${NAME:-default}` and `${file:/path}` (a secret's file, its last newline dropped) are replaced
-inside string scalars only, never in keys.
+inside string scalars only, never in keys. Truth is `true` or `false`: `off`, `on`, `yes` and `no` are words, as in
+YAML 1.2.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from app.errors import ConfigError
 # libyaml is ten times as fast and keeps the same positions; not every wheel has it.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_NODES = 100_000
+_BOOL = "tag:yaml.org,2002:bool"
 _ENV = re.compile(r"\$\{(?:file:(?P<file>[^}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?)\}")
 
 Path = tuple[str | int, ...]
@@ -136,6 +138,8 @@ class _Reader:
 
     def _scalar(self, node: yaml.Node, path: Path) -> Any:
         value: Any
+        if node.tag == _BOOL and node.value.lower() not in ("true", "false"):
+            return node.value  # so that `cache: {type: off}` says what it says
         try:
             value = self._constructor.construct_object(node)
         except (yaml.YAMLError, ValueError, OverflowError, KeyError, IndexError, AttributeError, TypeError) as error:
@@ -161,6 +165,6 @@ class _Reader:
     def _secret(self, file: str, path: Path) -> str:
         try:
             return self._read_file(file).removesuffix("\n")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no file name at all
             self._source.problems.append(self._source.problem(path, f"{file} cannot be read: {type(error).__name__}"))
             return ""
