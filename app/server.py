@@ -17,9 +17,11 @@ import sys
 from collections.abc import Iterator
 
 import uvicorn
+import uvloop
 
 from app.config.load import LoadedConfig
 from app.errors import StartupError
+from app.protocol import GatheredWrites
 from app.wiring import Gateway, build
 
 log = logging.getLogger("turnout.server")
@@ -31,8 +33,7 @@ def run(loaded: LoadedConfig, *, as_json: bool = False) -> int:
     for warning in loaded.warnings:
         log.warning("%s", warning)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    config = uvicorn.Config("app", loop="uvloop", log_config=None)
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             return runner.run(_serve(loaded, as_json))
         except StartupError as error:
@@ -51,8 +52,8 @@ async def _serve(loaded: LoadedConfig, as_json: bool) -> int:
     gateway = build(loaded)
     drain_s = server.drain_timeout_s
     servers = [
-        _Server(_config(gateway.app, drain_s)),
-        _Server(_config(gateway.admin_app, drain_s)),
+        _Server(uvicorn_config(gateway.app, drain_s)),
+        _Server(uvicorn_config(gateway.admin_app, drain_s)),
     ]
     with _signals(gateway, servers):
         async with gateway.running():
@@ -98,15 +99,18 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _config(app: object, drain_s: float) -> uvicorn.Config:
+def uvicorn_config(app: object, drain_s: float) -> uvicorn.Config:
+    """How every listener of a gateway is served."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http="httptools",
+        http=GatheredWrites,
+        loop="uvloop",
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=max(1, round(drain_s)),
         backlog=2048,
     )

@@ -28,6 +28,7 @@ from app.config.models import (
     ModelConfig,
     TokenPricing,
 )
+from app.server import uvicorn_config
 from app.wiring import Gateway, build
 from backends.base import Backend
 from backends.clock import Clock
@@ -137,8 +138,7 @@ async def running(
 @contextlib.asynccontextmanager
 async def _uvicorn(app: Any) -> AsyncIterator[str]:
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(uvicorn_config(app, 5))
     server.capture_signals = contextlib.nullcontext  # type: ignore[assignment]
     task = asyncio.create_task(server.serve([listening]))
     try:

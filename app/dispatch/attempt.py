@@ -113,7 +113,7 @@ class Attempt:
                 (prediction.prior_ttft_s, prediction.prior_tpot_s),
                 None if self.first_token_ns is None else (self.first_token_ns - self.dispatched_ns) / 1e9,
                 self.tpot_s() if completed else None,
-                sum(len(prompt) for prompt in self.request.prompts),
+                sum(map(len, self.request.prompts)),
                 usage.prompt_tokens + usage.cached_tokens if completed else None,
                 usage.completion_tokens // self.request.choices if completed else None,
             )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import count
 
 from app.errors import NotFound
 from app.fleet.receipts import Receipts
@@ -28,7 +27,6 @@ class Fleet:
         policies: Mapping[str, Policy],
         receipts: Receipts,
         seed: int,
-        id_prefix: str,
     ) -> None:
         self.backends = backends
         self.snapshot = snapshot
@@ -36,8 +34,6 @@ class Fleet:
         self.receipts = receipts
         self.state = RoutingState()
         self._seed = seed
-        self._id_prefix = id_prefix
-        self._numbers = count(1)
 
     async def start(self) -> None:
         """Start every backend, in configuration order."""
@@ -87,20 +83,19 @@ class Fleet:
                 param="x-turnout-policy",
                 code="policy_not_found",
             )
-        number = next(self._numbers)
-        decision, delta = policy.decide(
-            request, self.snapshot, self.state, self._seed + number, f"{self._id_prefix}{number:x}"
-        )
+        receipts = self.receipts
+        seed = self._seed + receipts.next_number()
+        decision, delta = policy.decide(request, self.snapshot, self.state, seed, receipts.next_id())
         if apply:
             if delta.reservation is not None:
                 self.state.reserve(delta.reservation)
             if delta.cursor is not None:
                 name, position = delta.cursor
                 self.state.cursors[name] = position
-        self.receipts.keep(decision)
+        receipts.keep(decision)
         return decision
 
-    def set_drained(self, name: str, drained: bool) -> None:
+    def set_drained(self, name: str, *, drained: bool) -> None:
         """Take a backend out of (or back into) the running; what it already serves goes on.
 
         Raises: NotFound.

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from app.routing.types import Decision
 
 
 class Receipts:
-    """A ring of the most recent decisions."""
+    """A ring: decision number n stands at n modulo its size. An id is a prefix and the number in hexadecimal."""
 
-    def __init__(self, kept: int) -> None:
-        self._kept = kept
-        self._by_id: OrderedDict[str, Decision] = OrderedDict()
+    def __init__(self, kept: int, id_prefix: str) -> None:
+        self._ring: list[Decision | None] = [None] * kept
+        self._id_prefix = id_prefix
+        self._next = 1
+
+    def next_number(self) -> int:
+        """The number of the decision about to be made, from 1."""
+        return self._next
+
+    def next_id(self) -> str:
+        """Its id."""
+        return f"{self._id_prefix}{self._next:x}"
 
     def keep(self, decision: Decision) -> None:
-        """Remember a decision; the oldest goes when the ring is full."""
-        self._by_id[decision.id] = decision
-        if len(self._by_id) > self._kept:
-            self._by_id.popitem(last=False)
+        """Remember the decision that was given `next_id`; it takes the place of the oldest."""
+        self._ring[self._next % len(self._ring)] = decision
+        self._next += 1
 
     def get(self, decision_id: str) -> Decision | None:
         """The decision of that id, unless it is too old."""
-        return self._by_id.get(decision_id)
+        try:
+            number = int(decision_id.removeprefix(self._id_prefix), 16)
+        except ValueError:
+            return None
+        found = self._ring[number % len(self._ring)]
+        return found if found is not None and found.id == decision_id else None
 
     def latest(self, count: int) -> list[Decision]:
         """The newest `count` decisions, newest first."""
-        newest = list(self._by_id.values())[-count:] if count > 0 else []
-        return newest[::-1]
+        size = len(self._ring)
+        numbers = range(self._next - 1, max(0, self._next - 1 - min(count, size)), -1)
+        return [decision for number in numbers if (decision := self._ring[number % size]) is not None]

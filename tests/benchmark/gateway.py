@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,9 +20,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import uvicorn
+import uvloop
 
 from app.config.models import LedgerConfig, MemoryCache
-from app.server import calm_collector
+from app.server import calm_collector, uvicorn_config
 from app.wiring import build
 from backends.types import (
     BackendInfo,
@@ -100,19 +102,16 @@ def serve(folder: str) -> None:
     )
     calm_collector()
     gateway = build(loaded, None, {backend.info.name: backend for backend in backends})
-    config = uvicorn.Config(
-        gateway.app, port=0, http="httptools", loop="uvloop", ws="none", log_config=None, access_log=False
-    )
-    server = uvicorn.Server(config)
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn_config(gateway.app, 5))
 
     async def main() -> None:
-        task = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.01)
-        print(server.servers[0].sockets[0].getsockname()[1], flush=True)
-        await task
+        async with gateway.running():
+            task = asyncio.create_task(server.serve([listening]))
+            print(listening.getsockname()[1], flush=True)
+            await task
 
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
 
 

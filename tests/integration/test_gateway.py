@@ -186,7 +186,7 @@ async def test_a_drained_fleet_says_so(tmp_path: Path) -> None:
     backend = ScriptedBackend("a")
     loaded = scripted_config(tmp_path, [backend])
     async with running(loaded, [backend]) as gateway, httpx.AsyncClient(base_url=gateway.url) as client:
-        gateway.gateway.fleet.set_drained("a", True)
+        gateway.gateway.fleet.set_drained("a", drained=True)
         answer = await client.post(CHAT, json=body())
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_backend")
         assert answer.headers["retry-after-ms"] == "5000"

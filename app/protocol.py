@@ -1,0 +1,48 @@
+"""uvicorn's HTTP protocol, with writes gathered: head and body of a response leave in one system call.
+
+uvicorn writes a response's head when it starts and its body when it comes, two system calls and two wake-ups of the
+peer. Here what is written within one pass of the event loop leaves together at its end: measured, 17 us of a
+request's 215 (docs/performance.md). Nothing is held longer than that, so streams do not wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+class GatheredWrites(HttpToolsProtocol):
+    """One write per pass of the loop."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(GatheringTransport(transport))  # type: ignore[arg-type]
+
+
+class GatheringTransport:
+    """A transport that passes on what was written when the loop gets round to it, or when it is closed."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._pieces: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Keep a piece; the first one books the flush."""
+        if not self._pieces:
+            self._loop.call_soon(self._flush)
+        self._pieces.append(data)
+
+    def close(self) -> None:
+        """Flush, then close as the transport does: after its own buffer has gone out."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        pieces, self._pieces = self._pieces, []
+        if pieces and not self._transport.is_closing():
+            self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
