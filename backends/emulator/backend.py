@@ -2,19 +2,22 @@
 
 Wake-ups are at least `TICK_NS` apart, so a wafer that makes a token every half millisecond does not wake the process
 two thousand times a second: the tokens of a tick come as one chunk. Nothing wakes while the engine is idle.
+
+Choices of one prompt share its reading and its KV. Where there are more than the engine has room for, they go in
+groups, each of which reads the prompt again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 from backends.clock import Clock
 from backends.emulator import text
 from backends.emulator.engine import Engine, Job, Lane
-from backends.errors import BackendError, ContextExceeded, Saturated, Unavailable
+from backends.errors import BackendError, ContextExceeded, Saturated, Unavailable, Unsupported
 from backends.types import (
     BackendInfo,
     BackendSnapshot,
@@ -41,15 +44,21 @@ class EmulatedBackend:
         self._engine = new_engine(clock.now_ns())
         self._playing: dict[Job, EmulatedGeneration] = {}
         self._work = asyncio.Event()
+        self._wake_ns = 0
         self._driver: asyncio.Task[None] | None = None
         self._closed = False
 
+    @property
+    def engine(self) -> Engine:
+        """The state machine being played."""
+        return self._engine
+
     async def start(self) -> None:
         self._engine = self._new_engine(self._clock.now_ns())
-        self._driver = asyncio.get_running_loop().create_task(self._drive(), name=f"engine {self.info.name}")
+        self._driver = self._new_driver()
 
     def generate(self, request: GenerationRequest) -> EmulatedGeneration:
-        return EmulatedGeneration(self, self.info.deployments[request.model], request)
+        return EmulatedGeneration(self, self.info.deployments.get(request.model), request)
 
     def snapshot(self) -> BackendSnapshot:
         now_ns = self._advance()
@@ -63,14 +72,15 @@ class EmulatedBackend:
 
     async def aclose(self) -> None:
         self._closed = True
-        for generation in list(self._playing.values()):
+        driver, self._driver = self._driver, None
+        for generation in dict.fromkeys(self._playing.values()):
             generation.fail(Unavailable(f"{self.info.name} is shutting down"))
-        if self._driver is not None:
-            self._driver.cancel()
-            await asyncio.gather(self._driver, return_exceptions=True)
+        if driver is not None:
+            driver.cancel()
+            await asyncio.gather(driver, return_exceptions=True)
 
-    def submit(self, generation: EmulatedGeneration, prompt_tokens: list[int], lengths: list[list[int]]) -> list[Job]:
-        """Queue a generation's prompts, a job each.
+    def submit(self, generation: EmulatedGeneration, asked: Sequence[tuple[int, Sequence[int]]]) -> list[Job]:
+        """Queue a generation's jobs, each (prompt tokens, lengths of the answers).
 
         Raises: Saturated; Unavailable.
         """
@@ -79,13 +89,14 @@ class EmulatedBackend:
         now_ns = self._advance()
         engine = self._engine
         # An idle engine takes whatever it is asked, however many choices that is.
-        asked = sum(map(len, lengths))
-        if engine.demand() and engine.demand() + asked > self._room:
-            raise Saturated(f"{self.info.name} is full: {engine.demand()} sequences run or wait already")
-        jobs = [engine.submit(now_ns, tokens, answers) for tokens, answers in zip(prompt_tokens, lengths, strict=True)]
+        demand = engine.demand()
+        if demand and demand + sum(len(lengths) for _, lengths in asked) > self._room:
+            raise Saturated(f"{self.info.name} is full: {demand} sequences run or wait already", engine.vacancy_s())
+        jobs = [engine.submit(now_ns, tokens, lengths) for tokens, lengths in asked]
         for job in jobs:
             self._playing[job] = generation
         self._work.set()
+        self._rearm()
         return jobs
 
     def cancel(self, jobs: list[Job]) -> None:
@@ -94,25 +105,36 @@ class EmulatedBackend:
         for job in jobs:
             self._engine.cancel(job, now_ns)
             self._playing.pop(job, None)
-
-    def produced(self, lane: Lane) -> int:
-        """Tokens of a lane so far."""
-        return self._engine.produced(lane)
+        self._rearm()
 
     def _advance(self) -> int:
         now_ns = self._clock.now_ns()
         self._engine.advance(now_ns)
         return now_ns
 
+    def _rearm(self) -> None:
+        """Start the driver's sleep anew when the next event has moved forward: a cancelled compilation or long
+        prompt would else leave the others waiting for its end."""
+        next_ns = self._engine.next_event_ns()
+        if self._driver is not None and next_ns is not None and next_ns + TICK_NS < self._wake_ns:
+            self._driver.cancel()
+            self._driver = self._new_driver()
+
+    def _new_driver(self) -> asyncio.Task[None]:
+        self._wake_ns = 0
+        return asyncio.get_running_loop().create_task(self._drive(), name=f"engine {self.info.name}")
+
     async def _drive(self) -> None:
         engine, clock = self._engine, self._clock
         while True:
             next_ns = engine.next_event_ns()
             if next_ns is None:
+                self._wake_ns = 0
                 self._work.clear()
                 await self._work.wait()
                 continue
-            await clock.sleep_until(max(next_ns, clock.now_ns() + TICK_NS))
+            self._wake_ns = max(next_ns, clock.now_ns() + TICK_NS)
+            await clock.sleep_until(self._wake_ns)
             self._advance()
             for job, generation in list(self._playing.items()):
                 generation.play(job)
@@ -128,7 +150,7 @@ def info_slots(info: BackendInfo) -> int:
 class EmulatedGeneration:
     """One request being answered by the engine."""
 
-    def __init__(self, backend: EmulatedBackend, deployment: DeploymentInfo, request: GenerationRequest) -> None:
+    def __init__(self, backend: EmulatedBackend, deployment: DeploymentInfo | None, request: GenerationRequest) -> None:
         self._backend = backend
         self._deployment = deployment
         self._request = request
@@ -137,7 +159,7 @@ class EmulatedGeneration:
         self._said = [0] * request.choices
         self._open = request.choices
         self._jobs: list[Job] | None = None
-        self._lanes: dict[Job, list[Lane]] = {}
+        self._prompt_jobs: list[Job] = []
         self._first_choice: dict[Job, int] = {}
         self._events: deque[Event] = deque()
         self._ready = asyncio.Event()
@@ -148,54 +170,50 @@ class EmulatedGeneration:
         return self
 
     async def __anext__(self) -> Event:
-        if self._jobs is None and not self._closed:
-            self._submit()
+        if self._jobs is None and self._error is None and not self._closed:
+            try:
+                self._submit()
+            except BackendError as error:
+                self._error = error
         while not self._events:
-            if self._error is not None:
-                raise self._error
             if self._closed or not self._open:
                 raise StopAsyncIteration
+            if self._error is not None:
+                raise self._error
             self._ready.clear()
             await self._ready.wait()
         return self._events.popleft()
 
     def usage(self) -> Usage:
-        jobs = self._jobs or []
-        prompt = (
-            sum(tokens for job, tokens in zip(jobs, self._prompt_tokens, strict=True) if job.first_token_ns is not None)
-            if jobs
-            else 0
+        produced = self._backend.engine.produced
+        return Usage(
+            prompt_tokens=sum(job.prefilled for job in self._prompt_jobs),
+            completion_tokens=sum(produced(lane) for job in self._jobs or () for lane in job.lanes_made),
         )
-        return Usage(prompt_tokens=prompt, completion_tokens=sum(self._said))
 
     def engine_share(self) -> EngineShare:
-        jobs = self._jobs or []
-        return EngineShare(sum(job.prompt_ns for job in jobs), sum(job.completion_ns for job in jobs))
+        shares = [self._backend.engine.share_ns(job) for job in self._jobs or ()]
+        return EngineShare(sum(prompt for prompt, _ in shares), sum(completion for _, completion in shares))
 
     async def aclose(self) -> None:
         if self._closed:
             return
         self._closed = True
-        if self._jobs is not None and self._open:
-            for job in self._jobs:
-                self._count(job)
-            self._backend.cancel(self._jobs)
-        self._ready.set()
+        self._events.clear()
+        self._release()
 
     def fail(self, error: BackendError) -> None:
-        """End with an error once what was said has been read."""
+        """Stop, and end with an error once what was said has been read."""
         self._error = error
-        self._ready.set()
+        self._release()
 
     def play(self, job: Job) -> None:
         """Turn what the engine has done since the last tick into events."""
         if job.first_token_ns is None:
             return
-        lanes = self._lanes.get(job)
-        if lanes is None:
-            lanes = self._lanes[job] = list(job.lanes_made)
-        for lane in lanes:
-            self._say(lane, self._backend.produced(lane))
+        produced = self._backend.engine.produced
+        for lane in job.lanes_made:
+            self._say(lane, produced(lane))
         if self._events:
             self._ready.set()
 
@@ -215,25 +233,40 @@ class EmulatedGeneration:
             self._open -= 1
             self._events.append(ChoiceEnd(choice, answer.reason))
 
-    def _count(self, job: Job) -> None:
-        """Tokens made but not yet said when a request is cut short: they are used, so they count."""
-        for lane in job.lanes_made:
-            self._said[self._first_choice[job] + lane.index] = self._backend.produced(lane)
+    def _release(self) -> None:
+        if self._jobs is not None and self._open:
+            self._backend.cancel(self._jobs)
+        self._ready.set()
 
     def _submit(self) -> None:
-        request, lengths = self._request, []
+        request, deployment = self._request, self._deployment
+        if deployment is None:
+            raise Unsupported(f"{self._backend.info.name} does not serve {request.model}", "model")
+        asked: list[tuple[int, Sequence[int]]] = []
+        first_choices: list[int] = []
         for place, tokens in enumerate(self._prompt_tokens):
-            room = self._deployment.context_tokens - tokens
+            room = deployment.context_tokens - tokens
             if room < max(1, request.min_tokens):
                 raise ContextExceeded(
                     f"the context of {request.model} on {self._backend.info.name} is "
-                    f"{self._deployment.context_tokens} tokens; the prompt has {tokens}",
+                    f"{deployment.context_tokens} tokens; the prompt has {tokens}",
                     "messages" if request.endpoint == "chat" else "prompt",
                 )
             limit = room if request.max_tokens is None else min(room, request.max_tokens)
             answers = [text.answer(request, request.prompts[place], choice, limit) for choice in range(request.n)]
             self._answers += answers
-            lengths.append([answer.tokens for answer in answers])
-        self._jobs = self._backend.submit(self, self._prompt_tokens, lengths)
-        for place, job in enumerate(self._jobs):
-            self._first_choice[job] = place * request.n
+            for first, group in _groups(self._backend.engine, tokens, [answer.tokens for answer in answers]):
+                asked.append((tokens, group))
+                first_choices.append(place * request.n + first)
+        self._jobs = self._backend.submit(self, asked)
+        self._first_choice = dict(zip(self._jobs, first_choices, strict=True))
+        self._prompt_jobs = [job for job, first in self._first_choice.items() if first % request.n == 0]
+
+
+def _groups(engine: Engine, prompt_tokens: int, lengths: Sequence[int]) -> Iterator[tuple[int, Sequence[int]]]:
+    """(place of the first, lengths) of the answers that the engine can hold together, in order."""
+    begin = 0
+    for end in range(1, len(lengths) + 1):
+        if end == len(lengths) or not engine.fits(prompt_tokens, lengths[begin : end + 1]):
+            yield begin, lengths[begin:end]
+            begin = end

@@ -33,7 +33,9 @@ def emulated(
     emulation = spec.emulation
     if emulation.max_sequences is not None:
         reduced = replace(reduced, max_sequences=min(reduced.max_sequences, emulation.max_sequences))
-    context = min(deployment.context_tokens or model.context_tokens, model.context_tokens, reduced.kv_room_tokens)
+    # Prompt and answer are each rounded up to whole KV blocks, so two blocks less than the room always fit.
+    room = reduced.kv_room_tokens - 2 * traits.kv_block_tokens
+    context = min(deployment.context_tokens or model.context_tokens, model.context_tokens, room)
     info = BackendInfo(
         name=spec.name,
         substrate=substrate,

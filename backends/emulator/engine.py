@@ -8,7 +8,7 @@ Billing: each step's time is split evenly over the tokens it served. What does n
 step and, when the engine runs empty, goes to whoever left last, so that shares add up to busy time exactly.
 
 KV is reserved at admission for prompt and whole answer: the emulated engine knows its answers' lengths, so it never
-runs out and never preempts.
+runs out and never preempts. What could never be admitted is refused by `submit`; `fits` tells beforehand.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ class Engine:
         self._step_end_ns: int | None = None
         self._lanes = 0
         self._reserved_lanes = 0
+        self._queued_lanes = 0
         self._context_tokens = 0
         self._kv_used_tokens = 0
         self._decode_count = 0
@@ -105,7 +106,21 @@ class Engine:
 
     def demand(self) -> int:
         """Lanes that hold a slot or wait for one."""
-        return self._reserved_lanes + sum(len(job.lengths) for job in self._queue)
+        return self._reserved_lanes + self._queued_lanes
+
+    def fits(self, prompt_tokens: int, lengths: Sequence[int]) -> bool:
+        """Whether an empty engine could hold a prompt with these answers."""
+        return (
+            len(lengths) <= self._physics.max_sequences
+            and self._kv_tokens(prompt_tokens, lengths) <= self._physics.kv_room_tokens
+        )
+
+    def vacancy_s(self) -> float:
+        """Roughly how long until the next sequence ends, at the pace of the step in progress; 0 when idle."""
+        if self._step_end_ns is None:
+            return 0.0
+        steps = max(1, self._ends[0][0] - self._decode_count) if self._ends else 1
+        return steps * (self._step_end_ns - self._step_start_ns) / 1e9
 
     def next_event_ns(self) -> int | None:
         """When the step in progress ends; None when idle."""
@@ -118,11 +133,15 @@ class Engine:
         return self.busy_ns + now_ns - self._step_start_ns, self._idle_ns
 
     def submit(self, now_ns: int, prompt_tokens: int, lengths: Sequence[int]) -> Job:
-        """Queue a job; an idle engine starts on it at once. `advance(now_ns)` must have been called."""
-        job = Job(prompt_tokens, tuple(lengths))
-        block = self._traits.kv_block_tokens
-        job.kv_tokens = -(-prompt_tokens // block) * block + sum(-(-length // block) * block for length in lengths)
+        """Queue a job; an idle engine starts on it at once. `advance(now_ns)` must have been called.
+
+        Raises: ValueError for a job that even an empty engine could not hold.
+        """
+        if not self.fits(prompt_tokens, lengths):
+            raise ValueError(f"{len(lengths)} answers to {prompt_tokens} prompt tokens exceed the whole engine")
+        job = Job(prompt_tokens, tuple(lengths), kv_tokens=self._kv_tokens(prompt_tokens, lengths))
         self._queue.append(job)
+        self._queued_lanes += len(job.lengths)
         if self._step_end_ns is None:
             self._begin_step(now_ns)
         return job
@@ -137,12 +156,18 @@ class Engine:
         """Tokens of a lane so far."""
         return min(lane.length, self._decode_count - lane.joined + 1) if lane.job.ended_ns is None else lane.produced
 
+    def share_ns(self, job: Job) -> tuple[int, int]:
+        """Busy time a job answers for so far, (prompt, completion); the step in progress is not yet in it."""
+        live_ns = sum(self._share_sum_ns - lane.share_from for lane in job.lanes)
+        return job.prompt_ns, job.completion_ns + live_ns
+
     def cancel(self, job: Job, now_ns: int) -> None:
         """Take a job out; its slots and KV are free when this returns. `advance(now_ns)` must have been called."""
         if job.ended_ns is not None:
             return
         if job in self._queue:
             self._queue.remove(job)
+            self._queued_lanes -= len(job.lengths)
         else:
             if job in self._prefilling:
                 place = self._prefilling.index(job)
@@ -169,6 +194,11 @@ class Engine:
             job.completion_ns += elapsed_ns
         self._begin_step(now_ns)
 
+    def _kv_tokens(self, prompt_tokens: int, lengths: Sequence[int]) -> int:
+        """Tokens of KV in whole blocks; answers to one prompt share the prompt's."""
+        block = self._traits.kv_block_tokens
+        return -(-prompt_tokens // block) * block + sum(-(-length // block) * block for length in lengths)
+
     def _begin_step(self, now_ns: int) -> None:
         self._admit()
         remaining = [job.prompt_tokens - job.prefilled for job in self._prefilling]
@@ -192,15 +222,13 @@ class Engine:
         while self._queue:
             job = self._queue[0]
             lanes = len(job.lengths)
-            # A job larger than the whole engine would wait for ever; alone it is let in all the same.
-            alone = self._reserved_lanes == 0
-            fits = (
-                self._reserved_lanes + lanes <= physics.max_sequences
-                and self._kv_used_tokens + job.kv_tokens <= physics.kv_room_tokens
-            )
-            if not fits and not alone:
+            if (
+                self._reserved_lanes + lanes > physics.max_sequences
+                or self._kv_used_tokens + job.kv_tokens > physics.kv_room_tokens
+            ):
                 return
             self._queue.popleft()
+            self._queued_lanes -= lanes
             self._reserved_lanes += lanes
             self._kv_used_tokens += job.kv_tokens
             self._prefilling.append(job)

@@ -1,11 +1,14 @@
 """What a router may assume of a deployment: the engine's own physics, linearised, without a look at its state.
 
 k and o come from reading 512 and 2,048 prompt tokens on an idle engine; d0 and d1 from decoding one sequence and as
-many as fit, at 1,500 tokens of context each. A queue, a cold bucket and noise are not in it: that is for the
-router's own corrections to learn.
+many as fit, at 1,500 tokens of context each. Where prompts are padded to buckets a factor f apart, a line is off by
+up to a factor f; k is scaled by sqrt(f), which leaves at most sqrt(f) either way. A queue, a cold bucket and noise are
+not in it: that is for the router's own corrections to learn.
 """
 
 from __future__ import annotations
+
+from math import sqrt
 
 from backends.emulator import batching
 from backends.emulator.roofline import REFERENCE_CONTEXT_TOKENS, Physics
@@ -19,12 +22,13 @@ def latency_profile(physics: Physics, traits: Traits) -> LatencyProfile:
     """The prior of a deployment."""
     short_s, long_s = (prefill_s(physics, traits, tokens) for tokens in (SHORT_PROMPT, LONG_PROMPT))
     per_token_s = (long_s - short_s) / (LONG_PROMPT - SHORT_PROMPT)
+    padding = sqrt(traits.static_shapes.prompt_factor) if traits.static_shapes is not None else 1.0
     one_s = decode_s(physics, traits, 1)
     most = physics.max_sequences
     per_sequence_s = (decode_s(physics, traits, most) - one_s) / (most - 1) if most > 1 else 0.0
     return LatencyProfile(
         overhead_s=max(0.0, short_s - per_token_s * SHORT_PROMPT),
-        prefill_s_per_token=per_token_s,
+        prefill_s_per_token=per_token_s * padding,
         decode_base_s=one_s - per_sequence_s,
         decode_s_per_sequence=per_sequence_s,
         max_sequences=most,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from hashlib import blake2b
+from itertools import pairwise
 from math import exp
 from statistics import NormalDist
 from typing import NamedTuple
@@ -42,12 +43,12 @@ _NORMAL = NormalDist()
 
 class Answer(NamedTuple):
     """What will be said: how many tokens the engine generates, why it ends, and, where a stop sequence cuts the
-    text in the middle of a token, the whole text. `text` None means words drawn one by one from `key`."""
+    text, what each token still shows. `pieces` None means words drawn one by one from `key`."""
 
     key: int
     tokens: int
     reason: FinishReason
-    text: str | None = None
+    pieces: tuple[str, ...] | None = None
 
 
 def tokens(text: str) -> list[str]:
@@ -84,16 +85,13 @@ def answer(request: GenerationRequest, prompt: str, choice: int, limit: int) -> 
     if request.stop:
         cut = _cut(key, length, request.stop, request.min_tokens)
         if cut is not None:
-            return Answer(key, cut[0], "stop", cut[1])
+            return Answer(key, len(cut), "stop", cut)
     return Answer(key, length, reason)
 
 
 def slice_of(answer: Answer, start: int, end: int) -> str:
     """The text of tokens `start` to `end` of an answer, a stop sequence and what follows it left out."""
-    if answer.text is None:
-        return words(answer.key, start, end)
-    offset = len(words(answer.key, 0, start))
-    return answer.text[offset : len(words(answer.key, 0, end))]
+    return words(answer.key, start, end) if answer.pieces is None else "".join(answer.pieces[start:end])
 
 
 def _natural_length(key: int) -> int:
@@ -101,18 +99,22 @@ def _natural_length(key: int) -> int:
     return round(min(LONGEST, max(SHORTEST, MEDIAN_TOKENS * exp(SIGMA * _NORMAL.inv_cdf(uniform)))))
 
 
-def _cut(key: int, length: int, stops: Sequence[str], min_tokens: int) -> tuple[int, str] | None:
-    """(tokens generated up to the one that completes the first match, text before it), or None."""
-    text = ""
+def _cut(key: int, length: int, stops: Sequence[str], min_tokens: int) -> tuple[str, ...] | None:
+    """The tokens up to the one that completes the first match, cut before it; None without a match.
+
+    Tokens that lie within the match stay in the tuple, empty: they were generated.
+    """
+    text, starts = "", [0]
     longest = max(map(len, stops))
     for position in range(length):
-        before = len(text)
         text += word(key, position)
-        if position + 1 < min_tokens:
-            continue
-        found = [at for stop in stops if (at := text.find(stop, max(0, before - longest + 1))) >= 0]
-        if found:
-            return position + 1, text[: min(found)]
+        if position + 1 >= min_tokens:
+            from_ = max(0, starts[-1] - longest + 1)
+            found = [at for stop in stops if (at := text.find(stop, from_)) >= 0]
+            if found:
+                kept = text[: min(found)]
+                return tuple(kept[begin:end] for begin, end in pairwise([*starts, len(text)]))
+        starts.append(len(text))
     return None
 
 

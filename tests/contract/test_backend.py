@@ -176,6 +176,23 @@ async def test_time_is_either_busy_or_idle(emulated: Rig) -> None:
     assert now.busy_ns == generation.engine_share().total_ns  # type: ignore[union-attr]
 
 
+async def test_unstreamed_choices_come_in_two_chunks_at_most(emulated: Rig) -> None:
+    events = await emulated.drain(emulated.backend.generate(request(n=2, stream=False)))
+    for index in (0, 1):
+        assert 1 <= sum(isinstance(event, TokenChunk) and event.index == index for event in events) <= 2
+
+
+async def test_closing_a_backend_ends_what_runs(emulated: Rig) -> None:
+    generation = emulated.backend.generate(request())
+    task = asyncio.create_task(anext(generation))
+    await emulated.run_until(task)
+    await emulated.backend.aclose()
+    now = emulated.backend.snapshot()
+    assert (now.running, now.waiting, now.kv_used_ratio) == (0, 0, 0.0)
+    with pytest.raises(errors.Unavailable):
+        await emulated.drain(generation)
+
+
 async def test_a_full_queue_refuses_with_a_typed_error(emulated: Rig) -> None:
     tasks = [asyncio.create_task(emulated.drain(emulated.backend.generate(request()))) for _ in range(3)]
     await asyncio.sleep(0)

@@ -78,7 +78,7 @@ def test_shares_add_up_to_busy_time_and_everything_is_given_back(
     assert sum(job.prompt_ns + job.completion_ns for job in jobs) == machine.busy_ns
     busy_ns, idle_ns = machine.busy_and_idle_ns(END_NS)
     assert busy_ns + idle_ns == END_NS
-    assert (machine.running, machine.waiting, machine.kv_used_ratio) == (0, 0, 0.0)
+    assert (machine.running, machine.waiting, machine.demand(), machine.kv_used_ratio) == (0, 0, 0, 0.0)
     assert all(job.ended_ns is not None and not job.lanes for job in jobs)
 
 
@@ -170,3 +170,13 @@ def test_a_larger_batch_is_never_faster_for_one_user_and_noise_averages_out() ->
         machine.advance(END_NS)
     assert noisy.busy_ns == pytest.approx(quiet.busy_ns, rel=0.01)
     assert noisy.busy_ns != quiet.busy_ns
+
+
+def test_what_an_empty_engine_could_not_hold_is_refused() -> None:
+    machine = engine(max_sequences=2, kv_room_tokens=1000)
+    assert machine.fits(900, [50])
+    for prompt, lengths in ((10, [1, 1, 1]), (900, [100])):
+        assert not machine.fits(prompt, lengths)
+        with pytest.raises(ValueError, match="exceed the whole engine"):
+            machine.submit(0, prompt, lengths)
+    assert machine.demand() == 0
