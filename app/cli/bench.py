@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from app.cli.client import GatewayClient, Reply, connect
+from app.cli.client import CannotReachError, GatewayClient, RefusedError, Reply, ask, connect
 from app.cli.console import stdout
 from app.cli.explain import slo_headers
-from app.cli.loading import CANNOT_REACH, CHECK_FAILED, json_option
+from app.cli.loading import CANNOT_REACH, CHECK_FAILED, json_option, policy_option, url_option
 from app.cli.report import Promise, summarise
 from app.cli.trace import Arrival, TraceError, read
 
@@ -68,9 +68,9 @@ class Run:
 @click.option("--trace", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
 @click.option("--limit", type=click.IntRange(1), help="Only the first requests of the trace.")
 @click.option("--speedup", type=click.FloatRange(0.01, 1000), default=1.0, show_default=True)
-@click.option("--url", default="http://127.0.0.1:8080", show_default=True)
+@url_option("--url", "http://127.0.0.1:8080", "A running gateway.")
 @click.option("--model", default="llama-3.3-70b", show_default=True)
-@click.option("--policy", help="Instead of the configured one.")
+@policy_option
 @click.option("--slo", "headers", callback=slo_headers, help="Ask for, and judge by, ttft=300ms,tpot=20ms,e2e=2s.")
 @click.option("--stream/--no-stream", default=True, show_default=True)
 @click.option("--repeat", is_flag=True, help="The same words for equal lengths, at temperature 0: lets the cache hit.")
@@ -86,6 +86,7 @@ def command(
     except (TraceError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(CHECK_FAILED)
+    _reach(url)
     named = {"x-turnout-policy": policy} if policy else {}
     sent = {"content-type": "application/json", **headers, **named}
     run = Run(f"{url}/v1/chat/completions", sent, stream, speedup, model, repeat, seed)
@@ -99,10 +100,18 @@ def command(
         print(json.dumps(summary))
     else:
         show(summary, stdout())
-    if summary["answered"] == 0 and "ConnectError" in summary["errors"]:
-        print(f"cannot reach {url}", file=sys.stderr)
-        sys.exit(CANNOT_REACH)
     sys.exit(CHECK_FAILED if summary["errors"] or len(run.sent) < len(arrivals) else 0)
+
+
+def _reach(url: str) -> None:
+    """Find out that nobody is there before a long trace does; other gateways need not know /healthz."""
+    try:
+        ask("GET", f"{url}/healthz")
+    except CannotReachError as error:
+        print(f"cannot reach {error}", file=sys.stderr)
+        sys.exit(CANNOT_REACH)
+    except RefusedError:
+        return
 
 
 async def _drive(run: Run, arrivals: Sequence[Arrival], quiet: bool) -> None:

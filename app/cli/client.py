@@ -1,8 +1,4 @@
-"""The command line's own HTTP client, and the only module of `app` that knows httpx.
-
-A stream is read as bytes: only the first text chunk and the one that carries usage are decoded, so that a benchmark
-costs the machine it shares with the gateway as little as possible.
-"""
+"""The command line's own HTTP client, and the only module of `app` that knows httpx."""
 
 from __future__ import annotations
 
@@ -16,8 +12,10 @@ from typing import Any
 import httpx
 import msgspec
 
-_TEXT = (b'"delta":{"content":', b'"text":"')
-_DONE = b"data: [DONE]"
+from app.cli.sse import StreamReader
+
+# What httpx raises when there is no answer; an address it cannot parse is not among its HTTPErrors.
+_NO_ANSWER = (httpx.HTTPError, httpx.InvalidURL)
 
 
 class CannotReachError(Exception):
@@ -72,9 +70,9 @@ class GatewayClient:
                 elif body.get("stream"):
                     await _read_stream(response, reply, began_s)
                 else:
-                    reply.usage = msgspec.json.decode(await response.aread())["usage"]
+                    _read_answer(await response.aread(), reply)
             reply.e2e_s = time.perf_counter() - began_s
-        except httpx.HTTPError as error:
+        except _NO_ANSWER as error:
             reply.error = type(error).__name__
         return reply
 
@@ -83,7 +81,7 @@ class GatewayClient:
     ) -> Any:
         try:
             response = await self._client.request(method, url, json=body, headers=dict(headers or {}))
-        except httpx.HTTPError as error:
+        except _NO_ANSWER as error:
             raise CannotReachError(f"{url}: {error or type(error).__name__}") from error
         try:
             answer = response.json()
@@ -116,27 +114,20 @@ def ask(method: str, url: str, body: Mapping[str, Any] | None = None, headers: M
 
 
 async def _read_stream(response: httpx.Response, reply: Reply, began_s: float) -> None:
-    """Note when the first text arrives; decode only the chunk that carries usage, or an error."""
-    tail, done = b"", False
-    async for piece in response.aiter_raw():
-        if reply.ttft_s is None and any(mark in piece for mark in _TEXT):
-            reply.ttft_s = time.perf_counter() - began_s
-        data = tail + piece
-        if b'"usage":{' in data or b'"error":{' in data:
-            _read_special(data, reply)
-        done = done or _DONE in data
-        tail = data[data.rfind(b"\n\n") + 2 :]
-    if not done and reply.error is None:
-        reply.error = "cut_stream"
+    reader = StreamReader()
+    try:
+        async for piece in response.aiter_raw():
+            reader.feed(piece, time.perf_counter() - began_s)
+        reader.end()
+    finally:
+        reply.ttft_s, reply.usage, reply.error = reader.first_text_s, reader.usage, reader.error
 
 
-def _read_special(data: bytes, reply: Reply) -> None:
-    for line in data.split(b"\n\n"):
-        if line.startswith(b"data: {") and line.endswith(b"}"):
-            event = msgspec.json.decode(line[6:])
-            reply.usage = event.get("usage") or reply.usage
-            if "error" in event:
-                reply.error = event["error"].get("code") or "stream_error"
+def _read_answer(body: bytes, reply: Reply) -> None:
+    try:
+        reply.usage = msgspec.json.decode(body)["usage"]
+    except (msgspec.DecodeError, KeyError, TypeError):
+        reply.error = "not_a_completion"
 
 
 def _error_code(body: bytes) -> str:

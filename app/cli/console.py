@@ -6,7 +6,7 @@ import sys
 
 from rich.console import Console
 
-FILE_WIDTH = 140
+FILE_WIDTH = 160
 
 
 def stdout() -> Console:

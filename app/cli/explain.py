@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from typing import Any
+from urllib.parse import quote
 
 import click
 from rich.console import Console
@@ -13,9 +14,9 @@ from rich.table import Table
 
 from app.cli.client import CannotReachError, RefusedError, ask
 from app.cli.console import stdout
-from app.cli.loading import CANNOT_REACH, CHECK_FAILED, json_option
+from app.cli.loading import CANNOT_REACH, CHECK_FAILED, header_text, json_option, policy_option, url_option
 
-_PART = re.compile(r"^(ttft|tpot|e2e)=([0-9.]+)(ms|s)$")
+_PART = re.compile(r"^(ttft|tpot|e2e)=([0-9]+(?:\.[0-9]+)?)(ms|s)$")
 
 
 def slo_headers(context: click.Context, option: click.Parameter, value: str | None) -> dict[str, str]:
@@ -33,16 +34,18 @@ def slo_headers(context: click.Context, option: click.Parameter, value: str | No
 
 
 @click.command()
-@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="A running gateway.")
-@click.option("--admin-url", default="http://127.0.0.1:8081", show_default=True, help="Its admin port, for --id.")
-@click.option("--admin-token", envvar="TURNOUT_ADMIN_TOKEN", help="Bearer token of the admin port.")
+@url_option("--url", "http://127.0.0.1:8080", "A running gateway.")
+@url_option("--admin-url", "http://127.0.0.1:8081", "Its admin port, for --id.")
+@click.option(
+    "--admin-token", envvar="TURNOUT_ADMIN_TOKEN", callback=header_text, help="Bearer token of the admin port."
+)
 @click.option("--id", "decision_id", help="A decision that was made (x-turnout-decision); else one is tried out.")
 @click.option("--model", default="llama-3.3-70b", show_default=True)
 @click.option("--prompt", help="The prompt; or --prompt-tokens.")
 @click.option("--prompt-tokens", type=click.IntRange(1, 1_000_000), default=500, show_default=True)
 @click.option("--max-tokens", type=click.IntRange(1), default=200, show_default=True)
 @click.option("--slo", "headers", callback=slo_headers, help="Such as ttft=300ms,tpot=20ms,e2e=2s.")
-@click.option("--policy", help="Instead of the configured one.")
+@policy_option
 @json_option
 def command(
     url: str,
@@ -61,7 +64,7 @@ def command(
     try:
         if decision_id is not None:
             token = {"authorization": f"Bearer {admin_token}"} if admin_token else {}
-            receipt = ask("GET", f"{admin_url}/admin/decisions/{decision_id}", headers=token)
+            receipt = ask("GET", f"{admin_url}/admin/decisions/{quote(decision_id, safe='')}", headers=token)
         else:
             text = prompt if prompt is not None else " ".join(["word"] * prompt_tokens)
             body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": max_tokens}
@@ -81,7 +84,7 @@ def command(
 
 def show(receipt: dict[str, Any], console: Console) -> None:
     """A receipt for people."""
-    request = receipt["request"]
+    request, chosen = receipt["request"], receipt["chosen"]
     slo = ", ".join(f"{name[:-2]} {value * 1000:g} ms" for name, value in request["slo"].items() if value is not None)
     console.print(
         f"decision {receipt['id']}  policy {receipt['policy']}  config {receipt['config']}\n"
@@ -92,23 +95,26 @@ def show(receipt: dict[str, Any], console: Console) -> None:
     table = Table()
     for heading in ("backend", "substrate"):
         table.add_column(heading)
-    for heading in ("TTFT ms", "q90", "TPOT ms", "q90", "cost USD", "in flight"):
+    for heading in ("TTFT ms", "q90", "TPOT ms", "q90", "e2e s", "cost USD", "in flight"):
         table.add_column(heading, justify="right")
     table.add_column("verdict")
+    winner = next((each for each in receipt["candidates"] if each["backend"] == chosen), None)
     for candidate in receipt["candidates"]:
-        table.add_row(*_row(candidate, receipt))
+        table.add_row(*_numbers(candidate), _verdict(candidate, winner, receipt["reason"]))
     for rejected in receipt["rejected"]:
-        table.add_row(rejected["backend"], "", "", "", "", "", "", "", f"rejected: {rejected['reason']}")
+        table.add_row(rejected["backend"], *[""] * 8, f"rejected: {rejected['reason']}")
     console.print(table)
+    console.print(
+        f"chosen: {chosen} ({receipt['reason']})" if chosen else f"nobody can serve this: {receipt['reason']}"
+    )
+    console.print(
+        "misses = its q90 does not beat the promise by routing.slo_margin, or would break one made to another."
+    )
     console.print("? = no public measurement; * = assumed price. Emulated timing is not a hardware result.")
 
 
-def _row(candidate: dict[str, Any], receipt: dict[str, Any]) -> list[str]:
+def _numbers(candidate: dict[str, Any]) -> list[str]:
     predicted = candidate["predicted"]
-    won = candidate["backend"] == receipt["chosen"]
-    verdict = f"WINS: {receipt['reason']}" if won else "dearer or slower"
-    if not candidate["feasible"]:
-        verdict = f"{verdict if won else 'misses'} ({candidate['why_not']})"
     return [
         candidate["backend"],
         candidate["substrate"] + ("" if candidate["calibrated"] else " ?"),
@@ -116,7 +122,22 @@ def _row(candidate: dict[str, Any], receipt: dict[str, Any]) -> list[str]:
         f"{predicted['ttft_q90_s'] * 1e3:.1f}",
         f"{predicted['tpot_s'] * 1e3:.2f}",
         f"{predicted['tpot_q90_s'] * 1e3:.2f}",
+        f"{predicted['e2e_s']:.2f}",
         f"{predicted['cost_usd']:.7f}" + ("*" if candidate["price_assumed"] else " "),
         str(candidate["in_flight"]),
-        verdict,
     ]
+
+
+def _verdict(candidate: dict[str, Any], winner: dict[str, Any] | None, reason: str) -> str:
+    """Who won and why; of the others what they would miss, score, or cost beside the winner."""
+    parts = []
+    if candidate is winner:
+        parts.append(f"WINS: {reason}")
+    if not candidate["feasible"]:
+        parts.append(f"misses {candidate['why_not'].replace('+', ' and ')}")
+    if candidate["scores"]:
+        parts.append(f"score {sum(candidate['scores'].values()):.3f}")
+    elif winner is not None and candidate is not winner and winner["predicted"]["cost_usd"] > 0:
+        more = candidate["predicted"]["cost_usd"] / winner["predicted"]["cost_usd"] - 1
+        parts.append(f"{abs(more):.0%} {'dearer' if more >= 0 else 'cheaper'}")
+    return ", ".join(parts)

@@ -1,18 +1,49 @@
-"""Loading a configuration on the command line: problems to stderr, a line each, exit 1."""
+"""What commands share: options, exit codes, and loading a configuration (problems to stderr, a line each, exit 1)."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
 from app.config.load import LoadedConfig, load
 from app.errors import ConfigError
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 CHECK_FAILED = 1
 CANNOT_REACH = 3
 
+
+def gateway_url(context: click.Context, option: click.Parameter, value: str) -> str:
+    """An http(s) address without a trailing slash; anything else is a usage error."""
+    try:
+        parts = urlsplit(value)
+        valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        valid = False
+    if not valid:
+        raise click.BadParameter(f"'{value}' is not like http://127.0.0.1:8080", context, option)
+    return value.rstrip("/")
+
+
+def header_text(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Text that can be sent as a header; anything else is a usage error."""
+    if value is not None and not (value.isascii() and value.isprintable()):
+        raise click.BadParameter("only printable ASCII can be sent", context, option)
+    return value
+
+
+def url_option(name: str, default: str, says: str) -> Callable[[F], F]:
+    """An option for the address of a running gateway."""
+    return click.option(name, default=default, show_default=True, callback=gateway_url, help=says)
+
+
+policy_option = click.option("--policy", callback=header_text, help="Instead of the configured one.")
 config_option = click.option(
     "-c",
     "--config",

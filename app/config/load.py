@@ -20,11 +20,12 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import TypeAdapter
 
 from app.config import trial, validate
-from app.config.models import Config
+from app.config.models import BackendConfig, Config
 from app.config.source import Source, parse
 from app.errors import ConfigError
 from app.routing import discovery, pickers, scorers
 from backends.datasheet import ChipSheet, Datasheets, ModelSheet
+from backends.types import BackendSpec, DeploymentSpec, EmulationSpec
 
 MAIN_FILE = "turnout.yaml"
 SHIPPED = "shipped"
@@ -56,7 +57,7 @@ def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) 
         validate.cross_check(config, source, discovery.names(scorers), discovery.names(pickers))
     if config is not None and not problems and not source.problems:
         trial.policies(config, source)
-        trial.backends(config, sheets, source)
+        trial.backends([to_spec(backend) for backend in config.backends], sheets, source)
     problems = source.problems + problems
     if problems or config is None:
         raise ConfigError(list(dict.fromkeys(problems)))
@@ -86,6 +87,28 @@ def redacted(config: Config) -> dict[str, Any]:
     return dump
 
 
+def to_spec(backend: BackendConfig) -> BackendSpec:
+    """A configured backend as the registry builds it."""
+    emulation = backend.emulation
+    return BackendSpec(
+        name=backend.name,
+        kind=backend.kind,
+        chip=backend.chip,
+        chips=backend.chips,
+        deployments=tuple(
+            DeploymentSpec(each.model, each.precision, each.context_tokens, each.kv_precision)
+            for each in backend.deployments
+        ),
+        emulation=EmulationSpec(
+            emulation.seed,
+            emulation.prefill_noise,
+            emulation.decode_noise,
+            emulation.max_sequences,
+            emulation.max_waiting,
+        ),
+    )
+
+
 _CONFIG = TypeAdapter(Config)
 _CHIPS: TypeAdapter[dict[str, ChipSheet]] = TypeAdapter(dict[str, ChipSheet])
 _MODEL = TypeAdapter(ModelSheet)
@@ -103,7 +126,9 @@ def _main(path: Path, environment: Mapping[str, str]) -> Source:
     try:
         base = _document(base_path, environment)
     except ConfigError as error:
-        raise ConfigError([*source.problems, source.problem(("extends",), "see below"), *error.problems]) from None
+        hint = validate.suggestion(base_name, [SHIPPED])
+        why = source.problem(("extends",), f"'{base_name}' cannot be extended{hint}")
+        raise ConfigError([*source.problems, why, *error.problems]) from None
     if "extends" in base.data:
         raise ConfigError([base.problem(("extends",), f"{base_path} is extended itself: only one level is allowed")])
     return source.over(base)

@@ -73,6 +73,11 @@ def parse(
 
     Raises: ConfigError for anything that is not one well-formed document; other problems are collected.
     """
+    unprintable = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    if unprintable:
+        before = text[: unprintable.start()]
+        at = Position(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
+        raise ConfigError([f"{at}: the character {unprintable[0]!a} is not allowed"])
     try:
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:

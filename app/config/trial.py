@@ -8,7 +8,7 @@ from importlib import import_module
 from inspect import Parameter, signature
 from types import ModuleType
 
-from app.config.models import BackendConfig, Config, PickerRef, PolicyConfig, ScorerRef
+from app.config.models import Config, PickerRef, PolicyConfig, ScorerRef
 from app.config.source import Source
 from app.config.validate import suggestion
 from app.routing import pickers, scorers
@@ -16,7 +16,7 @@ from backends.clock import SystemClock
 from backends.datasheet import Datasheets
 from backends.errors import BackendConfigError
 from backends.registry import build
-from backends.types import BackendSpec, DeploymentSpec, EmulationSpec
+from backends.types import BackendSpec
 
 
 def policies(config: Config, source: Source) -> None:
@@ -35,36 +35,14 @@ def policies(config: Config, source: Source) -> None:
                     source.problems.append(source.problem(at, f"'{ref.use}' needs the parameter '{param}'"))
 
 
-def backends(config: Config, sheets: Datasheets, source: Source) -> None:
+def backends(specs: Sequence[BackendSpec], sheets: Datasheets, source: Source) -> None:
     """Backends that cannot be built: no such chip or precision, too little memory; problems are added to the source."""
     clock = SystemClock()
-    for index, backend in enumerate(config.backends):
+    for index, spec in enumerate(specs):
         try:
-            build(to_spec(backend), sheets, clock)
+            build(spec, sheets, clock)
         except BackendConfigError as error:
-            source.problems.append(source.problem(("backends", index, "name"), f"'{backend.name}': {error}"))
-
-
-def to_spec(backend: BackendConfig) -> BackendSpec:
-    """A configured backend as the registry builds it."""
-    emulation = backend.emulation
-    return BackendSpec(
-        name=backend.name,
-        kind=backend.kind,
-        chip=backend.chip,
-        chips=backend.chips,
-        deployments=tuple(
-            DeploymentSpec(each.model, each.precision, each.context_tokens, each.kv_precision)
-            for each in backend.deployments
-        ),
-        emulation=EmulationSpec(
-            emulation.seed,
-            emulation.prefill_noise,
-            emulation.decode_noise,
-            emulation.max_sequences,
-            emulation.max_waiting,
-        ),
-    )
+            source.problems.append(source.problem(("backends", index, "name"), f"'{spec.name}': {error}"))
 
 
 def _refs(

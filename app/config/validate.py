@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from ipaddress import ip_address
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -18,7 +19,7 @@ T = TypeVar("T")
 
 _UNION_TAGS = ("[key]", "tokens", "chip_hours", "memory", "redis", "off")
 _MISSING = ("missing", "missing_argument")
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - recognised, not listened on
 
 
 def typed(adapter: TypeAdapter[T], data: Any, source: Source, prefix: Sequence[str | int] = ()) -> T | None:
@@ -65,6 +66,8 @@ def cross_check(config: Config, source: Source, scorers: Sequence[str], pickers:
         check.known(("policies", name, "picker", "use"), "picker", policy.picker.use, pickers)
         for place, scorer in enumerate(policy.scorers):
             check.known(("policies", name, "scorers", place, "use"), "scorer", scorer.use, scorers)
+        if policy.picker.use == "max_score" and not policy.scorers:
+            check.add(("policies", name, "picker"), "'max_score' chooses by score, and this policy has no scorers")
     _check_server(config, check)
 
 
@@ -103,12 +106,20 @@ class _References:
 
 def _check_server(config: Config, check: _References) -> None:
     server = config.server
-    if server.admin_host not in LOOPBACK and server.admin_token is None:
+    if not _loopback(server.admin_host) and server.admin_token is None:
         check.add(
             ("server", "admin_host"), "an admin port that is not on loopback needs server.admin_token (16 characters)"
         )
-    if server.port == server.admin_port != 0 and server.host == server.admin_host:
+    same_host = server.host == server.admin_host or bool({server.host, server.admin_host} & set(EVERY_ADDRESS))
+    if server.port == server.admin_port != 0 and same_host:
         check.add(("server", "admin_port"), "the API and the admin port cannot be the same")
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name: only `localhost` is known to stay on this machine
 
 
 def _real_path(location: Sequence[str | int], data: Any) -> tuple[str | int, ...]:

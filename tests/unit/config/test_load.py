@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from app.config import models
 from app.config.load import load, redacted, schema, shipped
 from app.errors import ConfigError
 
@@ -89,6 +91,28 @@ def test_the_smallest_useful_file_loads(tmp_path: Path) -> None:
             "version: 1\npolicies: {mine: {picker: {use: max_scor}}}",
             "2:28: policies.mine.picker.use: there is no picker 'max_scor'; did you mean 'max_score'?",
         ),
+        (
+            "version: 1",
+            "version: 1\npolicies: {mine: {picker: {use: max_score}}}",
+            "2:19: policies.mine.picker: 'max_score' chooses by score, and this policy has no scorers",
+        ),
+        (
+            "version: 1",
+            "version: 1\npolicies: {mine: {picker: {use: cheapest_feasible, params: {bnad: 0}}}}",
+            "2:61: policies.mine.picker.params.bnad: 'cheapest_feasible' has no such parameter; did you mean 'band'?",
+        ),
+        (
+            "version: 1",
+            "version: 1\npolicies: {mine: {scorers: [{use: cost, weight: 1, params: {ref_usd: 0}}], picker: {use: max_score}}}",
+            "2:61: policies.mine.scorers[0].params.ref_usd: input should be greater than 0",
+        ),
+        ("version: 1", "version: 1\npolicies: none", "2:1: policies: input should be a valid dictionary (got 'none')"),
+        ("version: 1", "version: 1\nserver: {host: 0.0.0.0, port: 81, admin_port: 81}", "2:35: server.admin_port: the API"),
+        ("version: 1", "version: 1\nserver: {drain_timeout_s: .inf}", "2:10: server.drain_timeout_s: input should be a finite"),
+        ("version: 1", "version: 1\nextends: shiped", "2:1: extends: 'shiped' cannot be extended; did you mean 'shipped'?"),
+        ("version: 1", "version: 1\nextends: 3", "2:1: extends: must be a file's name"),
+        ("chips: 1", "chips: yes", "10:5: backends[0].chips: input should be a valid integer"),
+        ("a price list", "a pri\x07ce list", "15:20: the character '\\x07' is not allowed"),
         ("version: 1", "version: [1", "2:4: did not find expected"),
         ("version: 1", "version: *nowhere", "1:10: found undefined alias"),
     ],
@@ -143,15 +167,35 @@ def test_environment_fills_text_only(tmp_path: Path) -> None:
     assert loaded.config.server.admin_token == "a-default-of-16-chars"
 
 
+def test_words_of_truth_are_words(tmp_path: Path) -> None:
+    assert load(write(tmp_path, GOOD + "cache: {type: off}\n")).config.cache.type == "off"
+    drained = load(write(tmp_path, GOOD.replace("chips: 1", "chips: 1\n    drained: yes")))
+    assert drained.config.backends[0].drained
+    assert drained.warnings == ("model 'llama-3.1-8b': every backend that serves it is drained",)
+
+
+def test_any_loopback_address_needs_no_token(tmp_path: Path) -> None:
+    for host in ("127.0.0.2", "'::1'", "localhost"):
+        assert load(write(tmp_path, GOOD + f"server: {{admin_host: {host}}}\n")).config.server.admin_token is None
+
+
+def test_file_names_that_are_none_are_refused(tmp_path: Path) -> None:
+    assert "cannot be extended" in problems(tmp_path, 'version: 1\nextends: "a\\0b"\n')[0]
+    secret = problems(tmp_path, GOOD + 'server: {admin_token: "${file:a\\0b}"}\n')
+    assert any("cannot be read: ValueError" in problem for problem in secret)
+
+
 def test_secrets_are_not_printed(tmp_path: Path) -> None:
     text = GOOD.replace(
         "version: 1",
         "version: 1\nserver: {admin_token: sesame-sesame-sesame}\ncache: {type: redis, url: 'redis://:hunter2@h:1/0'}",
     )
     loaded = load(write(tmp_path, text))
-    shown = json.dumps(redacted(loaded.config))
-    assert "sesame" not in shown
-    assert "hunter2" not in shown
+    in_query = load(write(tmp_path, text.replace(":hunter2@h:1/0", "h:1/0?password=hunter2")))
+    for shown in (json.dumps(redacted(loaded.config)), json.dumps(redacted(in_query.config)), repr(loaded)):
+        assert "sesame" not in shown
+        assert "hunter2" not in shown
+    assert redacted(loaded.config)["cache"]["url"] == "redis://********@h:1/0"
     short = problems(tmp_path, text.replace("sesame-sesame-sesame", "short-secret"))
     assert short
     assert "short-secret" not in " ".join(short)
@@ -171,7 +215,15 @@ def test_folders_beside_the_file_stand_in_for_the_shipped_ones(tmp_path: Path) -
     (tmp_path / "policies" / "mine.yaml").write_text("picker: {uze: round_robin}\n")
     with pytest.raises(ConfigError) as caught:
         load(path)
-    assert any("mine.yaml:1:10: picker.uze: unknown key; did you mean 'use'?" in p for p in caught.value.problems)
+    assert any(
+        "mine.yaml:1:10: policies.mine.picker.uze: unknown key; did you mean 'use'?" in p for p in caught.value.problems
+    )
+    (tmp_path / "policies" / "mine.yaml").write_text("description: x\npicker: {use: round_robbin}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert any("mine.yaml:2:10: policies.mine.picker.use: there is no picker" in p for p in caught.value.problems)
+    path.write_text(path.read_text() + "policies: {mine: {picker: {use: round_robin}}}\n")
+    assert load(path).config.policies["mine"].picker.use == "round_robin", "inline wins"
 
 
 def test_every_shipped_figure_has_a_source_or_says_why_not() -> None:
@@ -194,6 +246,18 @@ def test_the_published_schema_is_fresh_and_describes_the_example() -> None:
     assert published == schema(), "run `make schema`"
     text = (shipped() / "turnout.yaml").read_text()
     jsonschema.Draft202012Validator(published).validate(yaml.safe_load(text))
+
+
+def test_the_example_is_whole_and_shows_defaults() -> None:
+    text = (shipped() / "turnout.yaml").read_text()
+    sections = [each for each in vars(models).values() if isinstance(each, type) and issubclass(each, models.Section)]
+    keys = {key for section in sections for key in section.model_fields}
+    assert len(keys) > 60
+    missing = {key for key in keys if not re.search(rf"\b{key}\b", text)}
+    assert not missing, f"config/turnout.yaml should show {missing}"
+    example, plain = load(None, {}).config, models.Config.model_construct()
+    for name in ("server", "routing", "cache", "ledger"):
+        assert getattr(example, name) == getattr(plain, name), name
 
 
 def test_a_file_may_extend_the_shipped_one_section_by_section(tmp_path: Path) -> None:
