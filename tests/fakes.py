@@ -110,6 +110,7 @@ class ScriptedBackend:
         )
         self.scripts = list(scripts)
         self.requests: list[GenerationRequest] = []
+        self.generations: list[ScriptedGeneration] = []
         self.running = 0
         self.busy_ns = 0
         self.started = False
@@ -122,7 +123,8 @@ class ScriptedBackend:
         script = self.scripts[min(len(self.requests), len(self.scripts) - 1)]
         self.requests.append(request)
         self.running += 1
-        return ScriptedGeneration(self, request, script)
+        self.generations.append(ScriptedGeneration(self, request, script))
+        return self.generations[-1]
 
     def snapshot(self) -> BackendSnapshot:
         return BackendSnapshot(running=self.running, busy_ns=self.busy_ns)
@@ -132,3 +134,5 @@ class ScriptedBackend:
 
     async def aclose(self) -> None:
         self.closed = True
+        for generation in self.generations:
+            await generation.aclose()

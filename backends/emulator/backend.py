@@ -10,6 +10,7 @@ groups, each of which reads the prompt again.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Self
@@ -31,6 +32,7 @@ from backends.types import (
 )
 
 TICK_NS = 2_000_000
+log = logging.getLogger("turnout.emulator")
 
 
 class EmulatedBackend:
@@ -47,6 +49,7 @@ class EmulatedBackend:
         self._wake_ns = 0
         self._driver: asyncio.Task[None] | None = None
         self._closed = False
+        self._broken = False
 
     @property
     def engine(self) -> Engine:
@@ -67,8 +70,7 @@ class EmulatedBackend:
         return BackendSnapshot(engine.running, engine.waiting, engine.kv_used_ratio, busy_ns, idle_ns)
 
     async def ping(self) -> None:
-        if self._closed or self._driver is None or self._driver.done():
-            raise Unavailable(f"{self.info.name} is not running")
+        self._check_running()
 
     async def aclose(self) -> None:
         self._closed = True
@@ -84,8 +86,7 @@ class EmulatedBackend:
 
         Raises: Saturated; Unavailable.
         """
-        if self._closed or self._driver is None:
-            raise Unavailable(f"{self.info.name} is not running")
+        self._check_running()
         now_ns = self._advance()
         engine = self._engine
         # An idle engine takes whatever it is asked, however many choices that is.
@@ -103,26 +104,45 @@ class EmulatedBackend:
         """Free what the jobs hold, at once."""
         now_ns = self._advance()
         for job in jobs:
-            self._engine.cancel(job, now_ns)
             self._playing.pop(job, None)
+            if not self._broken:
+                self._engine.cancel(job, now_ns)
         self._rearm()
+
+    def _check_running(self) -> None:
+        if self._closed or self._broken or self._driver is None:
+            raise Unavailable(f"{self.info.name} is not running")
 
     def _advance(self) -> int:
         now_ns = self._clock.now_ns()
-        self._engine.advance(now_ns)
+        if not self._broken:
+            self._engine.advance(now_ns)
         return now_ns
 
     def _rearm(self) -> None:
         """Start the driver's sleep anew when the next event has moved forward: a cancelled compilation or long
         prompt would else leave the others waiting for its end."""
         next_ns = self._engine.next_event_ns()
-        if self._driver is not None and next_ns is not None and next_ns + TICK_NS < self._wake_ns:
+        if self._broken or self._driver is None or next_ns is None:
+            return
+        if next_ns + TICK_NS < self._wake_ns:
             self._driver.cancel()
             self._driver = self._new_driver()
 
     def _new_driver(self) -> asyncio.Task[None]:
         self._wake_ns = 0
-        return asyncio.get_running_loop().create_task(self._drive(), name=f"engine {self.info.name}")
+        driver = asyncio.get_running_loop().create_task(self._drive(), name=f"engine {self.info.name}")
+        driver.add_done_callback(self._driver_ended)
+        return driver
+
+    def _driver_ended(self, driver: asyncio.Task[None]) -> None:
+        """A driver only ends by being cancelled. One that died of a bug may leave no request waiting."""
+        if driver.cancelled():
+            return
+        self._broken = True
+        log.error("the engine of %s broke; it takes no more requests", self.info.name, exc_info=driver.exception())
+        for generation in dict.fromkeys(self._playing.values()):
+            generation.fail(Unavailable(f"{self.info.name} broke"))
 
     async def _drive(self) -> None:
         engine, clock = self._engine, self._clock

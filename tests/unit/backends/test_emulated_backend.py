@@ -10,8 +10,8 @@ import pytest
 from backends import registry
 from backends.base import Backend
 from backends.clock import VirtualClock
-from backends.emulator.backend import TICK_NS
-from backends.errors import Saturated, Unsupported
+from backends.emulator.backend import TICK_NS, EmulatedBackend
+from backends.errors import Saturated, Unavailable, Unsupported
 from backends.types import ChoiceEnd, EmulationSpec, Event, GenerationRequest, TokenChunk
 from tests.sheets import QUIET, sheets, spec_of
 
@@ -62,6 +62,31 @@ async def test_a_request_after_an_abandoned_compilation_wakes_the_driver() -> No
     short = asyncio.create_task(collect(backend, request()))
     await clock.advance_to(10_000_000_000)
     assert short.done()
+    await backend.aclose()
+
+
+async def test_a_broken_engine_fails_its_requests_and_takes_no_more(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = VirtualClock()
+    backend = await started("gpu", clock)
+    assert isinstance(backend, EmulatedBackend)
+    task = asyncio.create_task(collect(backend, request()))
+    await clock.advance_to(1_000_000)
+
+    def broken(now_ns: int) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(backend.engine, "advance", broken)
+    await clock.advance_to(2_000_000_000)
+    with pytest.raises(Unavailable, match="broke"):
+        await task
+    assert "ZeroDivisionError" in caplog.text
+    with pytest.raises(Unavailable):
+        await collect(backend, request())
+    with pytest.raises(Unavailable):
+        await backend.ping()
+    backend.snapshot()
     await backend.aclose()
 
 
