@@ -43,6 +43,7 @@ class Attempt:
         route = decision.request
         self._reservation = Reservation(chosen.view.name, route.choices, route.prompt_tokens, route.slo.tpot_s)
         self._generation: Generation = fleet.backends[chosen.view.name].generate(request)
+        self._usage: Usage | None = None
 
     async def next_event(self) -> Event:
         """The next event.
@@ -72,7 +73,7 @@ class Attempt:
 
     def usage(self) -> Usage:
         """Tokens so far; final once settled."""
-        return self._generation.usage()
+        return self._usage or self._generation.usage()
 
     def engine_share(self) -> EngineShare | None:
         """Busy engine time so far; final once settled."""
@@ -95,9 +96,12 @@ class Attempt:
         if self.first_token_ns is None:
             self._fleet.first_token(self._reservation)
         self._fleet.release(self._reservation)
-        await self._generation.aclose()
-        self._learn()
-        self._settled(self)
+        try:
+            await self._generation.aclose()
+        finally:  # whatever happens to the connection, what was used is billed
+            self._usage = self._generation.usage()
+            self._learn()
+            self._settled(self)
 
     def _learn(self) -> None:
         """Completed answers teach everything; cut ones only what was seen (their first token)."""

@@ -78,6 +78,20 @@ async def test_closing_loses_nothing(path: Path) -> None:
     assert rows(path, "SELECT count(*), sum(cost_nusd) FROM requests") == [(1234, 1234 * 15)]
 
 
+async def test_many_rows_take_few_statements_and_keep_their_order(path: Path) -> None:
+    ledger = Ledger(path, 10, 500, 1000)
+    ledger.start()
+    await ledger.aclose()
+    statements: list[str] = []
+    count = schema.STATEMENT_ROWS * 2 + 7
+    with closing(sqlite3.connect(path)) as connection:
+        connection.set_trace_callback(statements.append)
+        schema.insert(connection, [schema.row(record(number), BILL) for number in range(count)])
+        connection.commit()
+    assert sum(statement.startswith("INSERT") for statement in statements) == 2 + 7
+    assert [number for (number,) in rows(path, "SELECT wall_ns FROM requests ORDER BY id")] == list(range(count))
+
+
 async def test_rows_are_written_within_the_flush_interval(path: Path) -> None:
     ledger = Ledger(path, 0.05, 500, 1000)
     ledger.start()

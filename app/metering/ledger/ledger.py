@@ -116,7 +116,7 @@ class Ledger:
             batch = list(islice(self._queue, self._batch_rows))
             try:
                 with connection:
-                    connection.executemany(schema.INSERT, [schema.row(record, bill) for record, bill in batch])
+                    schema.insert(connection, [schema.row(record, bill) for record, bill in batch])
             except sqlite3.Error as error:
                 if not self._failing:
                     self._failing = True
