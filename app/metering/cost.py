@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from app.config.models import ChipHourPricing, TokenPricing
 from app.routing.types import CostForecast
@@ -25,9 +25,8 @@ CostKind = Literal["prompt", "cached", "completion", "reasoning", "request"]
 KINDS: tuple[CostKind, ...] = ("prompt", "cached", "completion", "reasoning", "request")
 
 
-@dataclass(frozen=True, slots=True)
-class CostLines:
-    """What one request cost, by token kind, in nano-USD."""
+class CostLines(NamedTuple):
+    """What one request cost, by token kind in the order of `KINDS`, in nano-USD."""
 
     prompt_nusd: int = 0
     cached_nusd: int = 0
@@ -37,17 +36,7 @@ class CostLines:
 
     @property
     def total_nusd(self) -> int:
-        return self.prompt_nusd + self.cached_nusd + self.completion_nusd + self.reasoning_nusd + self.request_nusd
-
-    def by_kind(self) -> tuple[tuple[CostKind, int], ...]:
-        """(kind, nano-USD) in the order of `KINDS`."""
-        return (
-            ("prompt", self.prompt_nusd),
-            ("cached", self.cached_nusd),
-            ("completion", self.completion_nusd),
-            ("reasoning", self.reasoning_nusd),
-            ("request", self.request_nusd),
-        )
+        return sum(self)
 
 
 FREE = CostLines()

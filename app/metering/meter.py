@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from app.metering.cost import (
     FREE,
+    KINDS,
     ChipHourRates,
     CostLines,
     Rates,
@@ -88,7 +89,7 @@ class Meter:
             (metrics.reference_cost, bill.reference),
         ):
             if lines is not None:
-                for kind, nusd in lines.by_kind():
+                for kind, nusd in zip(KINDS, lines, strict=True):
                     if nusd:
                         cells.add((*labels, kind), nusd)
         if bill.effective is None:

@@ -36,10 +36,14 @@ def chips(usd: str = "3.99", count: int = 2, confidence: str = "vendor-stated") 
     return made
 
 
+def test_lines_stand_in_the_order_of_kinds() -> None:
+    assert cost.CostLines._fields == tuple(f"{kind}_nusd" for kind in cost.KINDS)
+
+
 def test_a_price_list_charges_each_kind_once() -> None:
     rates = tokens(usd_per_million_cached=Decimal("0.1"), usd_per_request=Decimal("0.000001"))
     bill = cost.bill_tokens(rates, Usage(1000, 500, 200, 100))
-    assert bill.by_kind() == (
+    assert tuple(zip(cost.KINDS, bill, strict=True)) == (
         ("prompt", 590_000),
         ("cached", 50_000),
         ("completion", 158_000),
