@@ -1,23 +1,48 @@
-"""uvicorn's HTTP protocol, with writes gathered: head and body of a response leave in one system call.
+"""uvicorn's HTTP protocol, with writes gathered and a disconnect that calls back.
 
 uvicorn writes a response's head when it starts and its body when it comes, two system calls and two wake-ups of the
 peer. Here what is written within one pass of the event loop leaves together at its end: measured, 17 us of a
 request's 215 (docs/performance.md). Nothing is held longer than that, so streams do not wait.
+
+ASGI tells an application that its client has left only when asked, which takes a task of its own beside every
+request. Here the scope offers, as an extension, to call back instead: measured, 8 us of 188.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.api.asgi import DISCONNECT
 
-class GatheredWrites(HttpToolsProtocol):
-    """One write per pass of the loop."""
+
+class GatewayProtocol(HttpToolsProtocol):
+    """One write per pass of the loop; `scope["extensions"]` offers `when_lost`."""
+
+    _when_lost: Callable[[], None] | None = None
+    _lost = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(GatheringTransport(transport))  # type: ignore[arg-type]
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {DISCONNECT: {"when_lost": self.when_lost}}
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._lost = True
+        if self._when_lost is not None:
+            self._when_lost()
+
+    def when_lost(self, callback: Callable[[], None] | None) -> None:
+        """Have `callback` called once the client has gone, soon if it already has; None takes it back."""
+        self._when_lost = callback
+        if callback is not None and self._lost:
+            asyncio.get_running_loop().call_soon(callback)
 
 
 class GatheringTransport:

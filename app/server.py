@@ -21,7 +21,7 @@ import uvloop
 
 from app.config.load import LoadedConfig
 from app.errors import StartupError
-from app.protocol import GatheredWrites
+from app.protocol import GatewayProtocol
 from app.wiring import Gateway, build
 
 log = logging.getLogger("turnout.server")
@@ -103,7 +103,7 @@ def uvicorn_config(app: object, drain_s: float) -> uvicorn.Config:
     """How every listener of a gateway is served."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http=GatheredWrites,
+        http=GatewayProtocol,
         loop="uvloop",
         ws="none",
         lifespan="off",

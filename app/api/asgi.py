@@ -15,6 +15,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+DISCONNECT = "turnout.disconnect"
+"""Extension of a scope: `when_lost(function)` has it called when the client has gone, `when_lost(None)` does not."""
+
 DISCARD_FACTOR = 8
 """An oversized body is read to its end up to this many limits, so that the client sees the 413, not a reset."""
 
@@ -59,33 +62,44 @@ def _too_large(limit_bytes: int) -> PayloadTooLarge:
 class CancelOnDisconnect:
     """While inside, the current task is cancelled when the client goes away; then `gone` is true.
 
-    Leave it before the last byte is sent: a server reports a finished response as a disconnect too.
+    A server that offers the `turnout.disconnect` extension calls back; beside any other, a task waits for its message.
+    Leave before the last byte is sent: a server reports a finished response as a disconnect too.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive) -> None:
         self.gone = False
+        self._extension = scope.get("extensions", {}).get(DISCONNECT)
         self._receive = receive
         self._task: asyncio.Task[Any] | None = None
         self._watcher: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         self._task = asyncio.current_task()
-        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+        if self._extension is None:
+            self._watcher = asyncio.get_running_loop().create_task(self._watch())
+        else:
+            self._extension["when_lost"](self._client_gone)
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._watcher is not None
-        self._watcher.cancel()
+        if self._extension is not None:
+            self._extension["when_lost"](None)
+        if self._watcher is not None:
+            self._watcher.cancel()
+        task, self._task = self._task, None
         if self.gone and isinstance(error, asyncio.CancelledError):
-            assert self._task is not None
-            self._task.uncancel()
+            assert task is not None
+            task.uncancel()
             raise ClientGone from None
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self.gone = True
-        assert self._task is not None
-        self._task.cancel()
+        self._client_gone()
+
+    def _client_gone(self) -> None:
+        if self._task is not None:
+            self.gone = True
+            self._task.cancel()

@@ -69,7 +69,7 @@ class HotEndpoints:
             if call.options.dry_run:
                 await self._dry_run(exchange, call)
             else:
-                await self._answer(exchange, call, body, receive)
+                await self._answer(exchange, call, body, scope, receive)
         except ClientGone:
             exchange.status = CLIENT_CLOSED_REQUEST
         except ApiError as error:
@@ -105,10 +105,10 @@ class HotEndpoints:
         body = openai_wire.encode({"object": "turnout.decision", **receipt(decision)})
         await self._send_json(exchange, 200, body, self._headers.decided(exchange, decision))
 
-    async def _answer(self, exchange: Exchange, call: Call, body: bytes, receive: Receive) -> None:
+    async def _answer(self, exchange: Exchange, call: Call, body: bytes, scope: Scope, receive: Receive) -> None:
         fields = schemas.decode_object(body) if self._service.cacheable(call) else None
         last: bytes
-        async with CancelOnDisconnect(receive):
+        with CancelOnDisconnect(scope, receive):
             answer = await self._service.open(call, fields)
             exchange.answer = answer
             try:
