@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Literal, Protocol, Self
 
 from app.cache.base import CachedAnswer, CachedChoice
-from app.dispatch.attempt import Attempt
+from app.dispatch.dispatcher import Opened
 from app.errors import from_backend
 from app.metering.cost import CostLines
-from app.routing.types import Decision
+from app.routing.types import Decision, Slo
 from backends.clock import Clock
 from backends.errors import BackendError
 from backends.types import ChoiceEnd, Event, FinishReason, TokenChunk, Usage
@@ -30,6 +30,7 @@ class Answer(Protocol):
     cost: CostLines | None
     saved_nusd: int | None
     waited_ns: int
+    slo: Slo
 
     def __aiter__(self) -> AsyncIterator[Event]: ...
 
@@ -45,20 +46,21 @@ class LiveAnswer:
         self,
         model: str,
         cache: CacheResult,
-        attempt: Attempt,
-        first: Event,
+        opened: Opened,
         clock: Clock,
         keep: Callable[[LiveAnswer], Awaitable[None]] | None,
     ) -> None:
+        attempt = opened.attempt
         self.model = model
         self.cache: CacheResult = cache
         self.attempts = attempt.number
         self.decision: Decision | None = attempt.decision
         self.cost: CostLines | None = None
         self.saved_nusd: int | None = None
-        self.waited_ns = clock.now_ns() - attempt.dispatched_ns
+        self.waited_ns = opened.waited_ns
+        self.slo = attempt.decision.request.slo
         self.attempt = attempt
-        self._first: Event | None = first
+        self._first: Event | None = opened.first
         self._clock = clock
         self._keep = keep
         self._texts: list[list[str]] = [[] for _ in range(attempt.request.choices)] if keep else []
@@ -120,7 +122,7 @@ class LiveAnswer:
 class ReplayedAnswer:
     """A cached answer, event by event: a choice's whole text, then its end. Costs nothing, records what it saved."""
 
-    def __init__(self, cached: CachedAnswer, cost: CostLines) -> None:
+    def __init__(self, cached: CachedAnswer, cost: CostLines, slo: Slo) -> None:
         self.cached = cached
         self.model = cached.model
         self.cache: CacheResult = "hit"
@@ -129,6 +131,7 @@ class ReplayedAnswer:
         self.cost: CostLines | None = cost
         self.saved_nusd = cached.cost_nusd
         self.waited_ns = 0
+        self.slo = slo
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         for index, choice in enumerate(self.cached.choices):
@@ -138,8 +141,12 @@ class ReplayedAnswer:
 
     def usage(self) -> Usage:
         """The real token counts, all prompt tokens as cached ones."""
-        usage = self.cached.usage
-        return Usage(0, usage.prompt_tokens + usage.cached_tokens, usage.completion_tokens, usage.reasoning_tokens)
+        return replayed_usage(self.cached.usage)
 
     async def aclose(self) -> None:
         """Nothing to free."""
+
+
+def replayed_usage(usage: Usage) -> Usage:
+    """The usage of a cache hit: nothing was read anew."""
+    return Usage(0, usage.prompt_tokens + usage.cached_tokens, usage.completion_tokens, usage.reasoning_tokens)

@@ -6,12 +6,14 @@ what the service, the attempt and the wire know.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Literal
 
-from app.answers import Answer
+from app.answers import Answer, LiveAnswer, replayed_usage
 from app.cache.base import CachedAnswer
 from app.call import Call
 from app.dispatch.attempt import Attempt
+from app.errors import ApiError
 from app.metering.cost import FREE, CostLines
 from app.metering.meter import Meter
 from app.metering.metrics import Metrics
@@ -23,6 +25,13 @@ from backends.clock import Clock
 from backends.types import Endpoint
 
 Stage = Literal["cache", "score", "total"]
+
+HTTP_TOO_MANY_REQUESTS = 429
+
+Times = tuple[float, float | None, float]
+"""TTFT, TPOT and end to end, in seconds; a TPOT of None where there is none."""
+
+_NEVER: Times = (inf, inf, inf)
 
 ERROR_REASONS: tuple[tuple[type[errors.BackendError], str], ...] = (
     (errors.RequestRefused, "refused"),
@@ -83,7 +92,7 @@ class Bookkeeper:
             outcome="cached",
             reason="hit",
             cache="hit",
-            usage=cached.usage,
+            usage=replayed_usage(cached.usage),
             slo_ttft_s=slo.ttft_s,
             slo_tpot_s=slo.tpot_s,
             slo_e2e_s=slo.e2e_s,
@@ -111,7 +120,7 @@ class Bookkeeper:
             decision_id=decision.id,
             config_hash=self._config_hash,
             outcome=attempt.end or "failed",
-            reason=decision.reason if attempt.error is None else _reason(attempt.error),
+            reason=_reason(attempt.error) if attempt.end == "failed" else decision.reason,
             cache=cache,
             usage=attempt.usage(),
             share=attempt.engine_share(),
@@ -131,9 +140,17 @@ class Bookkeeper:
         return bill.effective
 
     def finished(
-        self, endpoint: Endpoint, model: str | None, call: Call | None, answer: Answer | None, status: int, took_ns: int
+        self,
+        endpoint: Endpoint,
+        model: str | None,
+        call: Call | None,
+        answer: Answer | None,
+        error: ApiError | None,
+        status: int,
+        took_ns: int,
+        sending_ns: int,
     ) -> None:
-        """A request has been answered, one way or another."""
+        """A request has been answered, one way or another; `sending_ns` is how long its reader kept us waiting."""
         metrics = self._metrics
         label = metrics.model(model)
         tenant = metrics.tenant("default" if call is None else call.tenant)
@@ -143,12 +160,12 @@ class Bookkeeper:
             metrics.disconnects.add((phase,))
         if status in (429, 503):
             metrics.rejections.add((tenant, "overload" if status == 429 else "no_backend"))
-        waited_ns = 0 if answer is None else answer.waited_ns
+        self._judge(label, call, answer, error, took_ns)
         if answer is None or call is None:
             return
         backend = "" if answer.decision is None or answer.decision.chosen is None else answer.decision.chosen.view.name
         metrics.duration.observe((label, backend, "true" if call.stream else "false"), took_ns / 1e9)
-        self.stage("total", took_ns - waited_ns)
+        self.stage("total", took_ns - answer.waited_ns - sending_ns)
 
     def _observe(self, record: RequestRecord, attempt: Attempt, cost: CostLines | None) -> None:
         metrics, backend = self._metrics, record.backend or ""
@@ -173,18 +190,40 @@ class Bookkeeper:
         ):
             if predicted is not None and actual:
                 metrics.prediction.observe((backend, quantity), predicted / actual)
-        self._judge(record)
 
-    def _judge(self, record: RequestRecord) -> None:
-        """Which promises were kept; a promise that was not made is not counted."""
-        for objective, promised, actual in (
-            ("ttft", record.slo_ttft_s, record.ttft_s),
-            ("tpot", record.slo_tpot_s, record.tpot_s),
-            ("e2e", record.slo_e2e_s, record.e2e_s),
-        ):
-            if promised is not None and actual is not None:
-                self._metrics.slo.add((record.model, objective, "good" if actual <= promised else "bad"))
+    def _judge(
+        self, model: str, call: Call | None, answer: Answer | None, error: ApiError | None, took_ns: int
+    ) -> None:
+        """Which promises were kept. One that was not made is not counted, nor one to a client that left early or
+        asked for what cannot be; a request that failed or was turned away kept none."""
+        if call is None:
+            return
+        actual: Times | None
+        if answer is None:
+            if error is None or error.decision is None or error.status < HTTP_TOO_MANY_REQUESTS:
+                return
+            slo, actual = error.decision.request.slo, _NEVER
+        else:
+            slo, actual = answer.slo, _times(answer, call.started_ns, took_ns)
+        if actual is None:
+            return
+        for objective, promised_s, actual_s in zip(("ttft", "tpot", "e2e"), slo, actual, strict=True):
+            if promised_s is not None and actual_s is not None:
+                self._metrics.slo.add((model, objective, "good" if actual_s <= promised_s else "bad"))
 
 
-def _reason(error: errors.BackendError) -> str:
+def _times(answer: Answer, started_ns: int, took_ns: int) -> Times | None:
+    """What an answer took; None if its client did not stay for it."""
+    if not isinstance(answer, LiveAnswer):
+        return took_ns / 1e9, None, took_ns / 1e9
+    attempt = answer.attempt
+    if attempt.end == "failed":
+        return _NEVER
+    if attempt.end != "ok" or attempt.first_token_ns is None or attempt.ended_ns is None:
+        return None
+    return (attempt.first_token_ns - started_ns) / 1e9, attempt.tpot_s(), (attempt.ended_ns - started_ns) / 1e9
+
+
+def _reason(error: errors.BackendError | None) -> str:
+    """Why an attempt failed; `error` is also what a bug is."""
     return next((reason for kind, reason in ERROR_REASONS if isinstance(error, kind)), "error")

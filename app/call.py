@@ -15,7 +15,6 @@ CacheMode = Literal["on", "off", "only", "refresh"]
 class Options:
     """What a client asked for in headers. Times in seconds; None = not asked."""
 
-    request_id: str | None = None
     slo_ttft_s: float | None = None
     slo_tpot_s: float | None = None
     slo_e2e_s: float | None = None

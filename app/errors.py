@@ -11,6 +11,7 @@
         ├── PayloadTooLarge     413
         ├── Overloaded          429 every backend that could serve is full; carries retry-after-ms
         ├── NoBackend           503 nobody can serve this (drained, filtered out); says why
+        ├── ShuttingDown        503 this gateway stops before the answer was whole
         ├── UpstreamFailed      502 a backend failed and nobody else could take over
         ├── UpstreamTimeout     504
         └── InternalError       500 a fault of ours
@@ -69,11 +70,13 @@ class ApiError(TurnoutError):
         self.allow = allow
         self.decision: Decision | None = None
         self.attempts = 0
+        self.waited_ns = 0
 
-    def after(self, decision: Decision, attempts: int) -> Self:
-        """The same error, knowing the decision it came after and how many attempts were made."""
+    def after(self, decision: Decision, attempts: int, waited_ns: int) -> Self:
+        """The same error, knowing the decision before it, the attempts made and how long backends were waited for."""
         self.decision = decision
         self.attempts = attempts
+        self.waited_ns = waited_ns
         return self
 
     def body(self) -> dict[str, dict[str, str | None]]:
@@ -141,6 +144,14 @@ class NoBackend(ApiError):
     status = 503
     type = "server_error"
     code = "no_backend"
+
+
+class ShuttingDown(ApiError):
+    """The gateway was told to stop and could not wait for this answer any longer."""
+
+    status = 503
+    type = "server_error"
+    code = "shutting_down"
 
 
 class UpstreamFailed(ApiError):

@@ -64,14 +64,15 @@ class Planner:
         config = self.models[model]
         length = lengths.get(model) or Lengths()
         max_tokens = self._max_tokens(call, config)
-        characters = sum(map(len, call.prompts))
-        prompt_tokens = max(1, round(characters / length.characters_per_token))
+        sizes = [max(1, round(len(prompt) / length.characters_per_token)) for prompt in call.prompts]
+        prompt_tokens = sum(sizes)
         expected = max_tokens if call.ignore_eos else min(max_tokens, max(call.min_tokens, length.completion_tokens))
         options = call.options
         route = RouteRequest(
             model=model,
             policy=options.policy or config.policy or self.default_policy,
             prompt_tokens=prompt_tokens,
+            longest_prompt_tokens=max(sizes),
             completion_tokens=max(1, round(expected)) * call.choices,
             max_completion_tokens=max_tokens * call.choices,
             slo=promise(self.slo_classes[config.slo], options, prompt_tokens),

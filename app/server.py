@@ -1,7 +1,8 @@
 """Running a gateway: two listeners in one event loop, ready lines on stdout, graceful drain on SIGTERM.
 
-On the first SIGTERM or SIGINT the gateway stops being ready, stops accepting, lets what is in flight finish (at most
-`server.drain_timeout_s`), writes the ledger out and exits 0. A second signal cuts what is left.
+On the first SIGTERM or SIGINT the gateway stops being ready, after `server.drain_delay_s` stops accepting, lets what is
+in flight finish (at most `server.drain_timeout_s`), then closes the admin port, writes the ledger out and exits 0.
+A second signal cuts what is left.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from app.config.load import LoadedConfig
 from app.errors import StartupError
 from app.protocol import GatewayProtocol
 from app.wiring import Gateway, build
+
+ADMIN_DRAIN_S = 1.0
 
 log = logging.getLogger("turnout.server")
 
@@ -50,25 +53,21 @@ async def _serve(loaded: LoadedConfig, as_json: bool) -> int:
         print(f"cannot listen: {error}", file=sys.stderr)
         return 1
     gateway = build(loaded)
-    drain_s = server.drain_timeout_s
-    servers = [
-        _Server(uvicorn_config(gateway.app, drain_s)),
-        _Server(uvicorn_config(gateway.admin_app, drain_s)),
-    ]
-    with _signals(gateway, servers):
+    public_server = _Server(uvicorn_config(gateway.app, server.drain_timeout_s))
+    admin_server = _Server(uvicorn_config(gateway.admin_app, ADMIN_DRAIN_S))
+    with _signals(gateway, public_server, server.drain_delay_s):
         async with gateway.running():
             calm_collector()
-            tasks = [
-                asyncio.create_task(listener.serve([listening]))
-                for listener, listening in zip(servers, (public, admin), strict=True)
-            ]
-            for listener in servers:
-                await listener.listening.wait()
+            admin_task = asyncio.create_task(admin_server.serve([admin]))
+            public_task = asyncio.create_task(public_server.serve([public]))
+            await asyncio.gather(public_server.listening.wait(), admin_server.listening.wait())
             if as_json:
                 print(json.dumps({"url": _url(public), "admin_url": _url(admin), "config": loaded.hash}), flush=True)
             else:
                 _announce(gateway, _url(public), _url(admin))
-            await asyncio.gather(*tasks)
+            await public_task
+            admin_server.should_exit = True  # last, so that the end can still be scraped
+            await admin_task
     return 0
 
 
@@ -111,25 +110,28 @@ def uvicorn_config(app: object, drain_s: float) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=max(1, round(drain_s)),
+        timeout_graceful_shutdown=drain_s,  # type: ignore[arg-type] # seconds, whole or not
         backlog=2048,
     )
 
 
 @contextlib.contextmanager
-def _signals(gateway: Gateway, servers: list[_Server]) -> Iterator[None]:
+def _signals(gateway: Gateway, public: _Server, delay_s: float) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     stopping = False
 
+    def stop_accepting() -> None:
+        public.should_exit = True
+
     def stop(number: int) -> None:
         nonlocal stopping
-        for server in servers:
-            server.force_exit = stopping
-            server.should_exit = True
-        if not stopping:
-            log.info("%s: draining", signal.Signals(number).name)
-            gateway.drain()
+        if stopping:
+            public.force_exit = public.should_exit = True
+            return
         stopping = True
+        log.info("%s: draining", signal.Signals(number).name)
+        gateway.drain()
+        loop.call_later(delay_s, stop_accepting)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)

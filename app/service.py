@@ -45,6 +45,7 @@ class CompletionService:
         cache_policy: CachePolicy,
         bookkeeper: Bookkeeper,
         clock: Clock,
+        cache_epoch: str,
     ) -> None:
         self.planner = planner
         self._fleet = fleet
@@ -53,6 +54,7 @@ class CompletionService:
         self._cache_policy = cache_policy
         self._books = bookkeeper
         self._clock = clock
+        self._cache_epoch = cache_epoch
         self._background: set[asyncio.Task[None]] = set()
 
     def preview(self, call: Call) -> Decision:
@@ -93,7 +95,7 @@ class CompletionService:
     def _key(self, call: Call, plan: Plan, fields: Fields | None) -> bytes | None:
         if fields is None or not self.cacheable(call):
             return None
-        return cache_key(call.tenant, call.endpoint, self._fleet.snapshot.config_hash, {**fields, "model": plan.model})
+        return cache_key(call.tenant, call.endpoint, self._cache_epoch, {**fields, "model": plan.model})
 
     async def _look_up(self, call: Call, plan: Plan, key: bytes) -> ReplayedAnswer | None:
         started_ns = self._clock.now_ns()
@@ -103,7 +105,7 @@ class CompletionService:
         self._books.cache_lookup(plan.model, "miss" if cached is None else "hit", waited_ns)
         if cached is None:
             return None
-        return ReplayedAnswer(cached, self._books.hit(call, plan, cached))
+        return ReplayedAnswer(cached, self._books.hit(call, plan, cached), plan.route.slo)
 
     async def _dispatch(self, call: Call, plan: Plan, key: bytes | None) -> LiveAnswer:
         answer: LiveAnswer | None = None
@@ -113,10 +115,10 @@ class CompletionService:
             if answer is not None:
                 answer.cost = cost
 
-        attempt, first = await self._dispatcher.open(plan.route, plan.generation, settled)
+        opened = await self._dispatcher.open(plan.route, plan.generation, settled)
         cache: CacheResult = "off" if key is None else "miss"
         keep = None if key is None else lambda done: self._keep(key, done)
-        answer = LiveAnswer(plan.model, cache, attempt, first, self._clock, keep)
+        answer = LiveAnswer(plan.model, cache, opened, self._clock, keep)
         return answer
 
     async def _keep(self, key: bytes, answer: LiveAnswer) -> None:

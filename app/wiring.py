@@ -90,7 +90,7 @@ def build(loaded: LoadedConfig, clock: Clock | None = None, backends: Mapping[st
     cache = build_cache(config.cache, clock)
     planner = Planner(config.models, config.slo, config.routing.default_policy)
     dispatcher = Dispatcher(fleet, clock, config.routing.max_attempts, books.decided)
-    service = CompletionService(planner, fleet, dispatcher, cache, _cache_policy(config), books, clock)
+    service = CompletionService(planner, fleet, dispatcher, cache, _cache_policy(config), books, clock, loaded.epoch)
 
     why_not_ready = ["starting"]
     headers = ResponseHeaders(clock, loaded.hash)

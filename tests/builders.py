@@ -43,7 +43,8 @@ def make_request(**fields: Any) -> RouteRequest:
         "max_completion_tokens": 400,
         "slo": Slo(ttft_s=1.0, tpot_s=0.05),
     }
-    return RouteRequest(**(defaults | fields))
+    made = defaults | fields
+    return RouteRequest(**({"longest_prompt_tokens": made["prompt_tokens"]} | made))
 
 
 def make_snapshot(*views: BackendView) -> Snapshot:

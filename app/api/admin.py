@@ -1,9 +1,12 @@
-"""The admin port: metrics, backends, decisions, configuration. FastAPI, behind a token if one is configured."""
+"""The admin port: metrics, backends, decisions, configuration. FastAPI, behind a token if one is configured.
+
+Every endpoint is a coroutine: FastAPI runs plain functions in threads, and what is read here changes on the loop.
+"""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -34,20 +37,30 @@ def admin_api(fleet: Fleet, metrics: Renderer, config: Callable[[], Mapping[str,
     faults.install(api)
 
     @api.get("/metrics")
-    def get_metrics(request: Request) -> Response:
+    async def get_metrics(request: Request) -> Response:
         body, content_type = metrics.render(request.headers.get("accept", ""))
         return Response(body, headers={"content-type": content_type})
 
     @api.get("/admin/backends")
-    def backends() -> dict[str, Any]:
+    async def backends() -> dict[str, Any]:
         return {"backends": [_backend(fleet, name) for name in fleet.backends]}
 
+    @api.post("/admin/backends/{name}/drain")
+    async def drain(name: str) -> dict[str, Any]:
+        fleet.set_drained(name, drained=True)
+        return _backend(fleet, name)
+
+    @api.post("/admin/backends/{name}/undrain")
+    async def undrain(name: str) -> dict[str, Any]:
+        fleet.set_drained(name, drained=False)
+        return _backend(fleet, name)
+
     @api.get("/admin/decisions")
-    def decisions(limit: int = 50) -> dict[str, Any]:
+    async def decisions(limit: int = 50) -> dict[str, Any]:
         return {"decisions": [receipt(decision) for decision in fleet.receipts.latest(min(limit, 1000))]}
 
     @api.get("/admin/decisions/{decision_id}")
-    def decision(decision_id: str) -> dict[str, Any]:
+    async def decision(decision_id: str) -> dict[str, Any]:
         found = fleet.receipts.get(decision_id)
         if found is None:
             raise NotFound(
@@ -57,18 +70,18 @@ def admin_api(fleet: Fleet, metrics: Renderer, config: Callable[[], Mapping[str,
         return receipt(found)
 
     @api.get("/admin/config")
-    def get_config() -> Mapping[str, Any]:
+    async def get_config() -> Mapping[str, Any]:
         return config()
 
     return api
 
 
-def _guard(token: str | None) -> Callable[[Request], None]:
-    def check(request: Request) -> None:
+def _guard(token: str | None) -> Callable[[Request], Awaitable[None]]:
+    async def check(request: Request) -> None:
         if token is None:
             return
-        sent = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(sent.encode(), token.encode()):
+        scheme, _, sent = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(sent.strip().encode(), token.encode()):
             raise Unauthorized("the admin port needs 'Authorization: Bearer <server.admin_token>'")
 
     return check

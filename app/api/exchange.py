@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.answers import Answer
-from app.api.asgi import Send
+from app.answers import Answer, CacheResult
+from app.api.asgi import Message, Send
 from app.call import NO_OPTIONS, Call, Options
+from app.errors import ApiError
+from backends.clock import Clock
 from backends.types import Endpoint
 
 
@@ -23,4 +25,13 @@ class Exchange:
     include_usage: bool = False
     model: str | None = None
     answer: Answer | None = None
+    cache: CacheResult = "off"
+    error: ApiError | None = None
     status: int = 0
+    sending_ns: int = 0
+
+    async def write(self, message: Message, clock: Clock) -> None:
+        """Send, keeping count of the time a slow reader takes."""
+        before_ns = clock.now_ns()
+        await self.send(message)
+        self.sending_ns += clock.now_ns() - before_ns

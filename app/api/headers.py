@@ -13,6 +13,7 @@ from app.errors import BadRequest
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9_-]{1,128}$")
 _TAG = re.compile(r"^[A-Za-z0-9_.:/-]{1,64}$")
 _MAX_TAGS = 16
+SHORTEST_PROMISE_MS = 0.001
 
 
 def parse(raw: Iterable[tuple[bytes, bytes]]) -> Options:
@@ -20,16 +21,11 @@ def parse(raw: Iterable[tuple[bytes, bytes]]) -> Options:
 
     Raises: BadRequest.
     """
-    ours = {
-        name: value.decode("latin-1").strip()
-        for name, value in raw
-        if name.startswith((b"x-slo-", b"x-turnout-", b"x-request-id"))
-    }
+    ours = {name: value.decode("latin-1").strip() for name, value in raw if name.startswith((b"x-slo-", b"x-turnout-"))}
     if not ours:
         return NO_OPTIONS
     texts = {name.decode("latin-1"): value for name, value in ours.items()}
     return Options(
-        request_id=client_request_id(texts.get("x-request-id")),
         slo_ttft_s=_milliseconds(texts, "x-slo-ttft-ms"),
         slo_tpot_s=_milliseconds(texts, "x-slo-tpot-ms"),
         slo_e2e_s=_milliseconds(texts, "x-slo-e2e-ms"),
@@ -49,6 +45,8 @@ def client_request_id(value: str | None) -> str | None:
 
 def _milliseconds(texts: Mapping[str, str], name: str) -> float | None:
     value = _positive(texts, name)
+    if value is not None and value < SHORTEST_PROMISE_MS:
+        raise BadRequest(f"{name} must be at least {SHORTEST_PROMISE_MS:g}", param=name, code="invalid_header")
     return None if value is None else value / 1000.0
 
 

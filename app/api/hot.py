@@ -6,6 +6,7 @@ the first byte is a JSON error with the headers every response has, after it an 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -19,13 +20,14 @@ from app.api.receipts import receipt
 from app.api.response_headers import ResponseHeaders
 from app.bookkeeper import Bookkeeper
 from app.call import Call
-from app.errors import ApiError, InternalError, MethodNotAllowed
+from app.errors import ApiError, InternalError, MethodNotAllowed, ShuttingDown
 from app.ids import Ids
 from app.service import CompletionService
 from backends.clock import Clock
 from backends.types import ChoiceEnd, Endpoint, FinishReason, TokenChunk
 
 CLIENT_CLOSED_REQUEST = 499
+LAST_WORDS_S = 0.5
 SSE_HEADERS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -56,7 +58,7 @@ class HotEndpoints:
         self._body_limit_bytes = body_limit_bytes
 
     async def __call__(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; never raises but on cancellation by the server."""
+        """Answer one request; never raises."""
         sent_id = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         request_id = client_request_id(sent_id.decode("latin-1")) or self._ids.request()
         exchange = Exchange(endpoint, request_id, self._clock.now_ns(), send)
@@ -74,6 +76,8 @@ class HotEndpoints:
             exchange.status = CLIENT_CLOSED_REQUEST
         except ApiError as error:
             await self._error(exchange, error)
+        except asyncio.CancelledError:
+            await self._cut_short(exchange)
         except Exception:  # the edge: a client gets a 500 in the usual shape, the log gets the traceback
             log.exception("request %s failed", request_id)
             await self._error(exchange, InternalError(f"internal error; see the log for request {request_id}"))
@@ -83,8 +87,10 @@ class HotEndpoints:
                 exchange.model,
                 exchange.call,
                 exchange.answer,
+                exchange.error,
                 exchange.status,
                 self._clock.now_ns() - exchange.started_ns,
+                exchange.sending_ns,
             )
 
     def _parse(self, exchange: Exchange, body: bytes) -> Call:
@@ -107,6 +113,7 @@ class HotEndpoints:
 
     async def _answer(self, exchange: Exchange, call: Call, body: bytes, scope: Scope, receive: Receive) -> None:
         fields = schemas.decode_object(body) if self._service.cacheable(call) else None
+        exchange.cache = "off" if fields is None else "miss"
         last: bytes
         with CancelOnDisconnect(scope, receive):
             answer = await self._service.open(call, fields)
@@ -150,15 +157,9 @@ class HotEndpoints:
             answer.model,
             include_usage=exchange.include_usage,
         )
-        send = exchange.send
         exchange.status = 200
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": SSE_HEADERS + self._headers.answered(exchange, answer, final=False),
-            }
-        )
+        headers = SSE_HEADERS + self._headers.answered(exchange, answer, final=False)
+        await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
         begun: set[int] = set()
         ended: ChoiceEnd | None = None
         try:
@@ -173,9 +174,10 @@ class HotEndpoints:
                 elif type(event) is ChoiceEnd:
                     ended = event  # written late: the last one may carry the receipt, final only at the end
                 if frame:
-                    await send({"type": "http.response.body", "body": frame, "more_body": True})
+                    await exchange.write({"type": "http.response.body", "body": frame, "more_body": True}, self._clock)
         except ApiError as error:
-            return openai_wire.stream_error(error.body())
+            finished = b"" if ended is None else frames.finish(ended.index, ended.reason)
+            return finished + openai_wire.stream_error(error.body())
         debug = self._debug(call, answer)
         last = (
             b""
@@ -193,7 +195,19 @@ class HotEndpoints:
         decision = None if answer.decision is None else receipt(answer.decision)
         return {"turnout": {"cache": answer.cache, "attempts": answer.attempts, "decision": decision}}
 
+    async def _cut_short(self, exchange: Exchange) -> None:
+        """The server stops and waits no longer: say so, if the client still listens, and end in peace."""
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
+        try:
+            async with asyncio.timeout(LAST_WORDS_S):
+                await self._error(exchange, ShuttingDown("the gateway is shutting down"))
+        except TimeoutError:
+            log.warning("request %s was cut short, and its client does not read", exchange.request_id)
+
     async def _error(self, exchange: Exchange, error: ApiError) -> None:
+        exchange.error = error
         if exchange.status:  # headers are out: all that can be said is an error event
             await exchange.send({"type": "http.response.body", "body": openai_wire.stream_error(error.body())})
             return

@@ -22,20 +22,20 @@ def public_api(planner: Planner, substrates: Callable[[str], list[str]], ready: 
     faults.install(api)
 
     @api.get("/v1/models")
-    def list_models() -> dict[str, Any]:
+    async def list_models() -> dict[str, Any]:
         return {"object": "list", "data": [describe(name) for name in planner.names()]}
 
     @api.get("/v1/models/{name:path}")
-    def get_model(name: str) -> dict[str, Any]:
+    async def get_model(name: str) -> dict[str, Any]:
         planner.resolve(name)
         return describe(name)
 
     @api.get("/healthz")
-    def healthz() -> dict[str, str]:
+    async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
     @api.get("/readyz")
-    def readyz() -> JSONResponse:
+    async def readyz() -> JSONResponse:
         why_not = ready()
         if why_not is None:
             return JSONResponse({"status": "ready"})

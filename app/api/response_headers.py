@@ -11,6 +11,8 @@ from app.errors import ApiError
 from app.routing.types import Decision
 from backends.clock import Clock
 
+UNDISPATCHED: Headers = [(b"x-turnout-cache", b"off"), (b"x-turnout-attempts", b"0")]
+
 
 class ResponseHeaders:
     """Builds header lists for one configuration."""
@@ -42,13 +44,14 @@ class ResponseHeaders:
         return headers
 
     def decided(self, exchange: Exchange, decision: Decision) -> Headers:
-        """For a dry run."""
-        return self.always(exchange.request_id, self._overhead_ns(exchange)) + _decision(decision)
+        """For a dry run: nothing was looked up or dispatched."""
+        return [*self.always(exchange.request_id, self._overhead_ns(exchange)), *UNDISPATCHED, *_decision(decision)]
 
     def failed(self, exchange: Exchange, error: ApiError) -> Headers:
         """For an error, with when to come back if that is known."""
-        headers = self.always(exchange.request_id, self._overhead_ns(exchange))
+        headers = self.always(exchange.request_id, self._overhead_ns(exchange) - error.waited_ns)
         if error.decision is not None:
+            headers.append((b"x-turnout-cache", exchange.cache.encode()))
             headers.append((b"x-turnout-attempts", b"%d" % error.attempts))
             headers += _decision(error.decision)
         return headers + retry_headers(error)
@@ -66,6 +69,8 @@ def retry_headers(error: ApiError) -> Headers:
         headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after_s)))
     if error.status == 405 and error.allow is not None:
         headers.append((b"allow", error.allow.encode()))
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
     return headers
 
 

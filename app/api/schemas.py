@@ -19,8 +19,8 @@ MAX_CHOICES = 128
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
-StopText = Annotated[str, Meta(min_length=1)]
-Stop = str | Annotated[list[StopText], Meta(max_length=16)]
+StopText = Annotated[str, Meta(min_length=1, max_length=1024)]
+Stop = Annotated[str, Meta(max_length=1024)] | Annotated[list[StopText], Meta(max_length=16)]
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
 
@@ -93,10 +93,11 @@ class CompletionRequest(_Sampling, kw_only=True):
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
 
 
-T = TypeVar("T", ChatRequest, CompletionRequest)
+T = TypeVar("T")
 
 _CHAT = msgspec.json.Decoder(ChatRequest)
 _COMPLETION = msgspec.json.Decoder(CompletionRequest)
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
 _PATH = re.compile(r" - at `\$\.?(?P<path>.*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`")
 
@@ -115,9 +116,11 @@ def decode_completion(body: bytes) -> CompletionRequest:
 
 
 def decode_object(body: bytes) -> dict[str, Any]:
-    """The body as plain data, for the cache key. Only called on a body that has been decoded before."""
-    decoded: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
-    return decoded
+    """The body as plain data, for the cache key. Unknown fields, which the typed decoders skip, are checked here.
+
+    Raises: BadRequest.
+    """
+    return _decode(_OBJECT, body)
 
 
 def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
@@ -141,6 +144,7 @@ def _invalid(text: str) -> BadRequest:
     if missing := _MISSING.match(what):
         param = f"{path}.{missing['field']}" if path else missing["field"]
         return BadRequest(f"'{param}' is required", param=param, code="missing_required_parameter")
-    param = path.replace("[...]", "[]") or None
+    # msgspec does not say which of a plain object's keys it stumbled over.
+    param = path.replace("[...]", "[]").removeprefix("[]").strip(".") or None
     where = f"'{param}': " if param else ""
     return BadRequest(f"{where}{what[:1].lower()}{what[1:]}", param=param, code="invalid_value")

@@ -10,8 +10,9 @@ Out, because they do not change what is said:
     safety_identifier, prompt_cache_key, prompt_cache_retention   bookkeeping of OpenAI's
     any field that is null   the same as an absent one
 
-`n: 1` is the same as no `n`, `max_completion_tokens` the same as `max_tokens`. Key order and white space of the JSON
-do not matter; numbers are taken as written (`0` and `0.0` differ: a missed hit is harmless, a false one is not).
+`n: 1` is the same as no `n`; in a chat, `max_completion_tokens` goes before `max_tokens` and means the same. Key order
+and white space of the JSON do not matter; numbers are taken as written (`0` and `0.0` differ: a missed hit is
+harmless, a false one is not).
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def cache_key(tenant: str, endpoint: str, config_epoch: str, body: Mapping[str, 
     fields = {name: value for name, value in body.items() if name not in IGNORED and value is not None}
     if fields.get("n") == 1:
         del fields["n"]
-    if "max_completion_tokens" in fields:
+    if endpoint == "chat" and "max_completion_tokens" in fields:
         fields["max_tokens"] = fields.pop("max_completion_tokens")
     digest = blake2b(digest_size=32)
     for part in (VERSION, tenant.encode(), endpoint.encode(), config_epoch.encode(), _encode(fields)):

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from app.cache import codec
 from app.cache.base import CachedAnswer
+from app.errors import ConfigError
 from backends.clock import Clock
 
 T = TypeVar("T")
@@ -42,13 +43,7 @@ class RedisCache:
         self._prefix = key_prefix.encode() + b":" + KEY_VERSION + b":"
         self._ttl_ms = max(1, round(ttl_s * 1000))
         self._max_value_bytes = max_value_bytes
-        self._client = redis_client.Redis.from_url(
-            url,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            max_connections=256,
-        )
+        self._client = _client(url, timeout_s)
         self._down_until_ns: int | None = None
         self._probing = False
 
@@ -69,9 +64,11 @@ class RedisCache:
 
     async def _ask(self, operation: Callable[[], Awaitable[T]]) -> T | None:
         """The reply, or None if there is none to be had within the time limit."""
-        if self._down_until_ns is not None and (self._probing or self._clock.now_ns() < self._down_until_ns):
-            return None
-        self._probing = self._down_until_ns is not None
+        probe = self._down_until_ns is not None
+        if self._down_until_ns is not None:
+            if self._probing or self._clock.now_ns() < self._down_until_ns:
+                return None
+            self._probing = True
         try:
             async with asyncio.timeout(self._timeout_s):
                 reply = await operation()
@@ -81,8 +78,28 @@ class RedisCache:
             self._down_until_ns = self._clock.now_ns() + RETRY_AFTER_NS
             return None
         finally:
-            self._probing = False
+            if probe:
+                self._probing = False
         if self._down_until_ns is not None:
             self._down_until_ns = None
             log.warning("response cache is back")
         return reply
+
+
+def _client(url: str, timeout_s: float) -> redis_client.Redis:
+    """A client that has not connected yet.
+
+    Raises: ConfigError for a URL that no connection can be made from.
+    """
+    try:
+        client = redis_client.Redis.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            max_connections=256,
+        )
+        client.connection_pool.make_connection()  # type: ignore[no-untyped-call] # options of the URL are looked at only here
+    except (ValueError, TypeError) as error:
+        raise ConfigError([f"the cache's URL cannot be used: {error}"]) from None
+    return client

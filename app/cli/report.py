@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from app.cli.client import Reply
 from app.cli.trace import Arrival
+from app.planning import FREE_PROMPT_TOKENS
 
-FREE_PROMPT_TOKENS = 2000
 DISCLAIMER = "Emulated timing is computed from datasheets; it is not a hardware result."
 
 
@@ -99,4 +100,4 @@ def _row(name: str, pairs: Sequence[tuple[Arrival, Reply]], promise: Promise) ->
 
 def _quantile(ordered: Sequence[float], share: float) -> float | None:
     """The nearest-rank quantile of sorted values; None if there are none."""
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+    return ordered[max(0, ceil(share * len(ordered)) - 1)] if ordered else None

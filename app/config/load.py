@@ -34,12 +34,17 @@ SECRET = "********"  # noqa: S105 - what stands in for one
 
 @dataclass(frozen=True, slots=True)
 class LoadedConfig:
-    """A valid configuration and everything it rests on. `hash` changes when anything in it does."""
+    """A valid configuration and everything it rests on.
+
+    `hash` changes when anything in it does but a secret. `epoch` changes only with what may change an answer (models,
+    backends, datasheets): gateways that differ in ports or policies share a cache.
+    """
 
     path: Path
     config: Config
     sheets: Datasheets
     hash: str
+    epoch: str
     warnings: tuple[str, ...]
 
 
@@ -54,14 +59,17 @@ def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) 
     config = validate.typed(_CONFIG, source.data, source)
     sheets, problems = _datasheets(path.parent, environment)
     if config is not None and not problems and not source.problems:
-        validate.cross_check(config, source, discovery.names(scorers), discovery.names(pickers))
+        by_score = discovery.pickers_by_score()
+        validate.cross_check(config, source, discovery.names(scorers), discovery.names(pickers), by_score)
     if config is not None and not problems and not source.problems:
         trial.policies(config, source)
+        trial.cache(config, source)
         trial.backends([to_spec(backend) for backend in config.backends], sheets, source)
     problems = source.problems + problems
     if problems or config is None:
         raise ConfigError(list(dict.fromkeys(problems)))
-    return LoadedConfig(path, config, sheets, _hash(config, sheets), validate.warnings(config))
+    warnings = validate.warnings(config)
+    return LoadedConfig(path, config, sheets, _hash(config, sheets), _epoch(config, sheets), warnings)
 
 
 def shipped() -> Path:
@@ -135,7 +143,7 @@ def _main(path: Path, environment: Mapping[str, str]) -> Source:
 
 
 def _document(path: Path, environment: Mapping[str, str]) -> Source:
-    source = parse(_read(path), str(path), environment, lambda file: Path(file).read_text(encoding="utf-8"))
+    source = parse(_read(path), str(path), environment, _secret_file)
     if not isinstance(source.data, dict):
         raise ConfigError([*source.problems, f"{source.at(())}: the document must be a mapping"])
     return source
@@ -179,7 +187,11 @@ def _datasheets(folder: Path, environment: Mapping[str, str]) -> tuple[Datasheet
 def _folder(beside: Path, name: str, environment: Mapping[str, str]) -> dict[Path, Source]:
     """The YAML files of a folder beside the configuration, else of the shipped one."""
     folder = beside / name if (beside / name).is_dir() else shipped() / name
-    return {file: parse(_read(file), str(file), environment) for file in sorted(folder.glob("*.yaml"))}
+    return {file: parse(_read(file), str(file), environment, _secret_file) for file in sorted(folder.glob("*.yaml"))}
+
+
+def _secret_file(name: str) -> str:
+    return Path(name).read_text(encoding="utf-8")
 
 
 def _read(path: Path) -> str:
@@ -202,8 +214,19 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _hash(config: Config, sheets: Datasheets) -> str:
+    return _digest(redacted(config), sheets)
+
+
+def _epoch(config: Config, sheets: Datasheets) -> str:
+    dump = config.model_dump(mode="json", include={"models", "backends"})
+    for backend in dump["backends"]:
+        del backend["pricing"], backend["drained"]
+    return _digest(dump, sheets)
+
+
+def _digest(dump: dict[str, Any], sheets: Datasheets) -> str:
     listed = [
-        config.model_dump(mode="json", exclude={"server": {"admin_token"}}),
+        dump,
         {name: repr(chip) for name, chip in sorted(sheets.chips.items())},
         {name: repr(model) for name, model in sorted(sheets.models.items())},
     ]

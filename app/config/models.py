@@ -34,7 +34,8 @@ class ServerConfig(Section):
     admin_port: int = Field(default=8081, ge=0, le=65535)
     admin_token: str | None = Field(default=None, min_length=16, repr=False)
     body_limit_bytes: PositiveInt = 8 * 1024 * 1024
-    drain_timeout_s: float = Field(default=30.0, ge=0)
+    drain_delay_s: float = Field(default=0.0, ge=0, le=3600)
+    drain_timeout_s: float = Field(default=30.0, ge=0, le=86400)
 
 
 class ModelConfig(Section):
@@ -110,10 +111,10 @@ class BackendConfig(Section):
 class SloConfig(Section):
     """A latency promise. Unset means not promised; the TTFT allowance grows with prompts beyond 2,000 tokens."""
 
-    ttft_ms: float | None = Field(default=None, gt=0)
+    ttft_ms: float | None = Field(default=None, ge=0.001)
     ttft_ms_per_1k_prompt_tokens_beyond_2k: float = Field(default=0.0, ge=0)
-    tpot_ms: float | None = Field(default=None, gt=0)
-    e2e_ms: float | None = Field(default=None, gt=0)
+    tpot_ms: float | None = Field(default=None, ge=0.001)
+    e2e_ms: float | None = Field(default=None, ge=0.001)
 
 
 class ScorerRef(Section):
@@ -121,7 +122,7 @@ class ScorerRef(Section):
     reference points of its scale (`ref_s`, `ref_usd`), so none may be zero."""
 
     use: Name
-    weight: float = Field(gt=0)
+    weight: float = Field(gt=0, le=1e6)
     params: dict[str, Annotated[float, Field(gt=0)]] = {}
 
 
@@ -148,7 +149,7 @@ class RoutingConfig(Section):
     slo_margin: float = Field(default=0.05, ge=0, lt=1)
     seed: int = 0
     max_attempts: int = Field(default=2, ge=1, le=10)
-    receipts_kept: PositiveInt = 1000
+    receipts_kept: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
 
 
 class CacheOff(Section):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields
 from ipaddress import ip_address
 from typing import Any, TypeVar
@@ -36,8 +36,10 @@ def typed(adapter: TypeAdapter[T], data: Any, source: Source, prefix: Sequence[s
         return None
 
 
-def cross_check(config: Config, source: Source, scorers: Sequence[str], pickers: Sequence[str]) -> None:
-    """References between parts; problems are added to the source."""
+def cross_check(
+    config: Config, source: Source, scorers: Sequence[str], pickers: Sequence[str], by_score: Collection[str]
+) -> None:
+    """References between parts; problems are added to the source. `by_score` are the pickers that need scorers."""
     check = _References(source)
     names: set[str] = set()
     served = {deployment.model for backend in config.backends for deployment in backend.deployments}
@@ -56,7 +58,11 @@ def cross_check(config: Config, source: Source, scorers: Sequence[str], pickers:
         if model.policy is not None:
             check.known(("models", name, "policy"), "policy", model.policy, config.policies)
         if model.reference_backend is not None:
-            check.known(("models", name, "reference_backend"), "backend", model.reference_backend, names)
+            serving = [each.name for each in config.backends if any(d.model == name for d in each.deployments)]
+            at_reference = ("models", name, "reference_backend")
+            check.known(at_reference, "backend of this model", model.reference_backend, serving)
+        if model.max_tokens_cap is not None and model.default_max_tokens > model.max_tokens_cap:
+            check.add(("models", name, "default_max_tokens"), "is more than max_tokens_cap")
         for place, alias in enumerate(model.aliases):
             if alias in taken:
                 check.add(("models", name, "aliases", place), f"the name '{alias}' is taken")
@@ -66,8 +72,13 @@ def cross_check(config: Config, source: Source, scorers: Sequence[str], pickers:
         check.known(("policies", name, "picker", "use"), "picker", policy.picker.use, pickers)
         for place, scorer in enumerate(policy.scorers):
             check.known(("policies", name, "scorers", place, "use"), "scorer", scorer.use, scorers)
-        if policy.picker.use == "max_score" and not policy.scorers:
-            check.add(("policies", name, "picker"), "'max_score' chooses by score, and this policy has no scorers")
+        if policy.picker.use in by_score and not policy.scorers:
+            at_picker = ("policies", name, "picker")
+            check.add(at_picker, f"'{policy.picker.use}' chooses by score, and this policy has no scorers")
+        if policy.scorers and policy.picker.use in set(pickers) - set(by_score):
+            check.add(("policies", name, "scorers"), f"the picker '{policy.picker.use}' does not look at scores")
+    if isinstance(config.cache, models.MemoryCache) and config.cache.max_bytes < config.cache.max_value_bytes:
+        check.add(("cache", "max_value_bytes"), "is more than the whole cache may hold (max_bytes)")
     _check_server(config, check)
 
 

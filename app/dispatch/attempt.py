@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Literal
 
@@ -23,6 +24,7 @@ class Attempt:
         number: int,
         decision: Decision,
         chosen: Candidate,
+        reservation: Reservation,
         request: GenerationRequest,
         fleet: Fleet,
         clock: Clock,
@@ -40,10 +42,14 @@ class Attempt:
         self._fleet = fleet
         self._clock = clock
         self._settled = settled
-        route = decision.request
-        self._reservation = Reservation(chosen.view.name, route.choices, route.prompt_tokens, route.slo.tpot_s)
-        self._generation: Generation = fleet.backends[chosen.view.name].generate(request)
+        self._reservation = reservation
         self._usage: Usage | None = None
+        try:
+            self._generation: Generation = fleet.backends[chosen.view.name].generate(request)
+        except BaseException:  # nothing was asked, so nothing is billed, but the place is free again
+            fleet.first_token(reservation)
+            fleet.release(reservation)
+            raise
 
     async def next_event(self) -> Event:
         """The next event.
@@ -59,8 +65,11 @@ class Attempt:
             self.error = error
             await self._finish("failed")
             raise
-        except BaseException:
+        except asyncio.CancelledError:
             await self._finish("cancelled")
+            raise
+        except BaseException:  # a bug of the backend's is no doing of the client's
+            await self._finish("failed")
             raise
         if self.first_token_ns is None and type(event) is TokenChunk:
             self.first_token_ns = self._clock.now_ns()

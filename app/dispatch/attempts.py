@@ -1,12 +1,12 @@
 """When to try again elsewhere: a synchronous state machine, events in, verdicts out. No I/O, no clock.
 
-A request may move to another backend only while nothing has reached the client, only for failures another backend
-need not share, and at most `max_attempts` times in all.
+A request may move to another backend only while nothing has reached the client and only for failures another backend
+need not share. At most `max_attempts` backends may fail it; one that is full has cost nothing and does not count.
 """
 
 from __future__ import annotations
 
-from backends.errors import BackendError
+from backends.errors import BackendError, Saturated
 
 
 class Attempts:
@@ -15,6 +15,7 @@ class Attempts:
     def __init__(self, max_attempts: int) -> None:
         self._max_attempts = max_attempts
         self._tried: list[str] = []
+        self._failures = 0
         self.last_error: BackendError | None = None
 
     @property
@@ -35,4 +36,6 @@ class Attempts:
     def failed(self, error: BackendError) -> bool:
         """An attempt failed before its first byte; True = try another backend."""
         self.last_error = error
-        return error.retryable and len(self._tried) < self._max_attempts
+        if not isinstance(error, Saturated):
+            self._failures += 1
+        return error.retryable and self._failures < self._max_attempts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from app.dispatch.attempt import Attempt
 from app.dispatch.attempts import Attempts
@@ -11,7 +12,23 @@ from app.fleet.fleet import Fleet
 from app.routing.types import Decision, RouteRequest
 from backends.clock import Clock
 from backends.errors import BackendError
-from backends.types import Event, GenerationRequest
+from backends.types import Endpoint, Event, GenerationRequest
+
+PASSING = frozenset({"drained", "already_tried"})
+"""Reasons that say nothing of the request: it may be right and the time wrong."""
+
+RETRY_AFTER_S = 5.0
+
+FIELDS = {"json_schema": "response_format", "vision": "messages"}
+"""The request's field that asks for a capability, where it is not called the same."""
+
+
+class Opened(NamedTuple):
+    """A running attempt, its first event, and how long backends were waited for until then, failed ones included."""
+
+    attempt: Attempt
+    first: Event
+    waited_ns: int
 
 
 class Dispatcher:
@@ -24,41 +41,46 @@ class Dispatcher:
         self._max_attempts = max_attempts
         self._decided = decided
 
-    async def open(
-        self, route: RouteRequest, request: GenerationRequest, settled: Callable[[Attempt], None]
-    ) -> tuple[Attempt, Event]:
-        """A running attempt and its first event; `settled` is called for every attempt, failed ones included.
+    async def open(self, route: RouteRequest, request: GenerationRequest, settled: Callable[[Attempt], None]) -> Opened:
+        """Get somebody to begin; `settled` is called for every attempt, failed ones included.
 
         Raises: ApiError when nobody could begin to answer.
         """
-        attempts = Attempts(self._max_attempts)
+        attempts, waited_ns = Attempts(self._max_attempts), 0
         while True:
             before_ns = self._clock.now_ns()
-            decision = self._fleet.decide(route)
-            self._decided(decision, self._clock.now_ns() - before_ns)
-            if decision.chosen is None:
-                raise nobody(decision, attempts.last_error).after(decision, attempts.number)
+            decision, reservation = self._fleet.decide(route)
+            dispatched_ns = self._clock.now_ns()
+            self._decided(decision, dispatched_ns - before_ns)
+            if decision.chosen is None or reservation is None:
+                error = nobody(decision, attempts.last_error, request.endpoint)
+                raise error.after(decision, attempts.number, waited_ns)
             number = attempts.begin(decision.chosen.view.name)
-            attempt = Attempt(number, decision, decision.chosen, request, self._fleet, self._clock, settled)
+            attempt = Attempt(
+                number, decision, decision.chosen, reservation, request, self._fleet, self._clock, settled
+            )
             try:
-                return attempt, await attempt.next_event()
+                first = await attempt.next_event()
+                return Opened(attempt, first, waited_ns + self._clock.now_ns() - dispatched_ns)
             except BackendError as error:
+                waited_ns += self._clock.now_ns() - dispatched_ns
                 if not attempts.failed(error):
-                    raise from_backend(error).after(decision, number) from error
+                    raise from_backend(error).after(decision, number, waited_ns) from error
                 route = route._replace(exclude=attempts.tried)
 
 
-def nobody(decision: Decision, last_error: BackendError | None) -> ApiError:
+def nobody(decision: Decision, last_error: BackendError | None, endpoint: Endpoint) -> ApiError:
     """Why no backend can take a request: the client's doing, overload, or ours."""
     if last_error is not None:
         return from_backend(last_error)
-    reasons = {reason for _, reason in decision.rejected}
+    every_reason = {reason for _, reason in decision.rejected}
+    reasons = every_reason - PASSING
     listed = ", ".join(f"{name}: {reason}" for name, reason in decision.rejected)
     if reasons == {"context"}:
         return BadRequest(
-            f"the prompt (about {decision.request.prompt_tokens} tokens) exceeds the context of every backend "
+            f"the prompt (about {decision.request.longest_prompt_tokens} tokens) exceeds the context of every backend "
             f"serving '{decision.request.model}'",
-            param="messages",
+            param="messages" if endpoint == "chat" else "prompt",
             code="context_length_exceeded",
         )
     unsupported = sorted(reason for reason in reasons if reason.startswith("unsupported:"))
@@ -66,7 +88,7 @@ def nobody(decision: Decision, last_error: BackendError | None) -> ApiError:
         needs = unsupported[0].partition(":")[2]
         return BadRequest(
             f"no backend serving '{decision.request.model}' supports: {needs}",
-            param=needs.split(",")[0],
+            param=FIELDS.get(needs.split(",")[0], needs.split(",")[0]),
             code="unsupported_capability",
         )
     if reasons == {"over_max_cost"}:
@@ -75,6 +97,6 @@ def nobody(decision: Decision, last_error: BackendError | None) -> ApiError:
             param="x-turnout-max-cost-usd",
             code="over_max_cost",
         )
-    if reasons == {"drained"}:
-        return NoBackend(f"every backend serving '{decision.request.model}' is drained", retry_after_s=5.0)
-    return NoBackend(f"no backend can serve this request ({listed})")
+    if every_reason == {"drained"}:
+        return NoBackend(f"every backend serving '{decision.request.model}' is drained", retry_after_s=RETRY_AFTER_S)
+    return NoBackend(f"no backend can serve this request ({listed})", retry_after_s=RETRY_AFTER_S)

@@ -13,7 +13,7 @@ from app.errors import NotFound
 from app.fleet.receipts import Receipts
 from app.routing.policy import Policy
 from app.routing.state import RoutingState
-from app.routing.types import Decision, Outcome, Reservation, RouteRequest, Snapshot
+from app.routing.types import Decision, Delta, Outcome, Reservation, RouteRequest, Snapshot
 from backends.base import Backend
 
 
@@ -54,14 +54,20 @@ class Fleet:
 
         Raises: NotFound for a policy that is not configured.
         """
-        return self._decide(request, apply=False)
+        return self._decide(request)[0]
 
-    def decide(self, request: RouteRequest) -> Decision:
-        """Decide and reserve the load on the winner. The receipt is kept.
+    def decide(self, request: RouteRequest) -> tuple[Decision, Reservation | None]:
+        """Decide, and reserve the load on the winner: whoever gets a reservation gives it back with `release`.
 
-        Raises: NotFound for a policy that is not configured.
+        The receipt is kept. Raises: NotFound for a policy that is not configured.
         """
-        return self._decide(request, apply=True)
+        decision, delta = self._decide(request)
+        if delta.reservation is not None:
+            self.state.reserve(delta.reservation)
+        if delta.cursor is not None:
+            name, position = delta.cursor
+            self.state.cursors[name] = position
+        return decision, delta.reservation
 
     def first_token(self, reservation: Reservation) -> None:
         """The prompt has been read: it no longer makes others wait."""
@@ -75,7 +81,7 @@ class Fleet:
         """Learn from an attempt."""
         self.state.observe(outcome)
 
-    def _decide(self, request: RouteRequest, *, apply: bool) -> Decision:
+    def _decide(self, request: RouteRequest) -> tuple[Decision, Delta]:
         policy = self.policies.get(request.policy)
         if policy is None:
             raise NotFound(
@@ -86,14 +92,8 @@ class Fleet:
         receipts = self.receipts
         seed = self._seed + receipts.next_number()
         decision, delta = policy.decide(request, self.snapshot, self.state, seed, receipts.next_id())
-        if apply:
-            if delta.reservation is not None:
-                self.state.reserve(delta.reservation)
-            if delta.cursor is not None:
-                name, position = delta.cursor
-                self.state.cursors[name] = position
         receipts.keep(decision)
-        return decision
+        return decision, delta
 
     def set_drained(self, name: str, *, drained: bool) -> None:
         """Take a backend out of (or back into) the running; what it already serves goes on.

@@ -64,10 +64,11 @@ class Metrics:
         self.registry.register(_Exported(self._counters, self._histograms, backends, *info, references))
 
     def model(self, name: str | None) -> str:
-        """The label value for a model a client asked for."""
-        if name is not None and name in self._models:
+        """The label value for a model a client asked for; None where the request was not understood."""
+        if name in self._models:
             return name
-        self.label_overflow.add(("model",))
+        if name is not None:
+            self.label_overflow.add(("model",))
         return OTHER
 
     def tenant(self, name: str) -> str:
@@ -180,7 +181,7 @@ class _Exported(Collector):
     def _backend_families(self) -> Iterator[Metric]:
         labels = ("backend", "substrate")
         inflight = GaugeMetricFamily("turnout_inflight_requests", "Sequences in flight", labels=("backend",))
-        queued = GaugeMetricFamily("turnout_queue_depth", "Sequences waiting at the backend", labels=("backend",))
+        queued = GaugeMetricFamily("turnout_queue_depth", "Requests waiting at the backend", labels=("backend",))
         provisioned = CounterMetricFamily("turnout_backend_provisioned_chip_seconds", "Chip time bought", labels=labels)
         busy = CounterMetricFamily("turnout_backend_busy_chip_seconds", "Chip time used", labels=labels)
         capacity = CounterMetricFamily(

@@ -1,4 +1,4 @@
-"""One row of the ledger: an attempt at a backend, a cache hit, or a request nobody could take."""
+"""One row of the ledger: an attempt at a backend, or a cache hit."""
 
 from __future__ import annotations
 

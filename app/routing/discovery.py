@@ -31,6 +31,11 @@ def picker(name: str, params: Mapping[str, float]) -> Picker:
     return cast("Picker", _make(pickers, name, params))
 
 
+def pickers_by_score() -> tuple[str, ...]:
+    """The pickers that choose by score (their module says `BY_SCORE = True`)."""
+    return tuple(name for name in names(pickers) if getattr(_module(pickers, name), "BY_SCORE", False))
+
+
 def names(package: ModuleType) -> tuple[str, ...]:
     """Module names in a plugin package, sorted."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(package.__path__)))

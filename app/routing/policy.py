@@ -69,7 +69,9 @@ class Policy:
             rejected,
             pick.margin,
         )
-        reservation = Reservation(chosen.view.name, request.choices, request.prompt_tokens, request.slo.tpot_s)
+        # A pace that is not kept anyway must not bind whoever joins.
+        promised_s = request.slo.tpot_s if chosen.feasible else None
+        reservation = Reservation(chosen.view.name, request.choices, request.prompt_tokens, promised_s)
         cursor = None if pick.cursor is None else (cursor_name, pick.cursor)
         return decision, Delta(reservation, cursor)
 

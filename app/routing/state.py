@@ -23,6 +23,8 @@ QUANTILE_RATE = 0.05
 QUANTILE = 0.9
 RESIDUAL_LIMIT = 3.0
 LENGTH_RATE = 0.05
+FEWEST_CHARACTERS, MOST_CHARACTERS = 0.5, 16.0
+"""Characters per token that one prompt may teach: one client's padding must not change everyone's estimates."""
 
 
 class Load:
@@ -144,7 +146,7 @@ class RoutingState:
             tpot.learn(outcome.tpot_s, prior_tpot_s)
         length = self.length(outcome.model)
         if outcome.prompt_tokens and outcome.prompt_chars:
-            seen = outcome.prompt_chars / outcome.prompt_tokens
+            seen = min(max(outcome.prompt_chars / outcome.prompt_tokens, FEWEST_CHARACTERS), MOST_CHARACTERS)
             length.characters_per_token += LENGTH_RATE * (seen - length.characters_per_token)
         if outcome.completion_tokens:
             length.completion_tokens += LENGTH_RATE * (outcome.completion_tokens - length.completion_tokens)

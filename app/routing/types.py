@@ -23,13 +23,15 @@ class Slo(NamedTuple):
 class RouteRequest(NamedTuple):
     """What the decision may know of a request.
 
-    `prompt_tokens` is an estimate; `completion_tokens` is the expected answer length (all choices),
-    `max_completion_tokens` the most it can become. `max_cost_nusd` None = no ceiling.
+    `prompt_tokens` is an estimate over all prompts, `longest_prompt_tokens` of the longest; `completion_tokens` is the
+    expected answer length (all choices), `max_completion_tokens` the most it can become. `max_cost_nusd` None = no
+    ceiling.
     """
 
     model: str
     policy: str
     prompt_tokens: int
+    longest_prompt_tokens: int
     completion_tokens: int
     max_completion_tokens: int
     slo: Slo

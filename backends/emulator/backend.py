@@ -192,7 +192,7 @@ class EmulatedGeneration:
     async def __anext__(self) -> Event:
         if self._jobs is None and self._error is None and not self._closed:
             try:
-                self._submit()
+                await self._submit()
             except BackendError as error:
                 self._error = error
         while not self._events:
@@ -243,7 +243,7 @@ class EmulatedGeneration:
         if produced == said:
             return
         ended = produced == lane.length
-        if said and not ended and not self._request.stream:
+        if said and not ended and not self._request.stream and produced - said < text.WINDOW_TOKENS:
             return
         answer = self._answers[choice]
         self._said[choice] = produced
@@ -258,7 +258,7 @@ class EmulatedGeneration:
             self._backend.cancel(self._jobs)
         self._ready.set()
 
-    def _submit(self) -> None:
+    async def _submit(self) -> None:
         request, deployment = self._request, self._deployment
         if deployment is None:
             raise Unsupported(f"{self._backend.info.name} does not serve {request.model}", "model")
@@ -273,7 +273,7 @@ class EmulatedGeneration:
                     "messages" if request.endpoint == "chat" else "prompt",
                 )
             limit = room if request.max_tokens is None else min(room, request.max_tokens)
-            answers = [text.answer(request, request.prompts[place], choice, limit) for choice in range(request.n)]
+            answers = [await self._answer(place, choice, limit) for choice in range(request.n)]
             self._answers += answers
             for first, group in _groups(self._backend.engine, tokens, [answer.tokens for answer in answers]):
                 asked.append((tokens, group))
@@ -281,6 +281,18 @@ class EmulatedGeneration:
         self._jobs = self._backend.submit(self, asked)
         self._first_choice = dict(zip(self._jobs, first_choices, strict=True))
         self._prompt_jobs = [job for job, first in self._first_choice.items() if first % request.n == 0]
+
+    async def _answer(self, place: int, choice: int, limit: int) -> text.Answer:
+        """What will be said; others have their turn while stop sequences are searched for in a long answer."""
+        request = self._request
+        whole = text.answer(request, request.prompts[place], choice, limit)
+        if not request.stop:
+            return whole
+        for found in text.cut(whole, request.stop, request.min_tokens):
+            if found is not None:
+                return found
+            await asyncio.sleep(0)
+        raise AssertionError("a search ends with an answer")
 
 
 def _groups(engine: Engine, prompt_tokens: int, lengths: Sequence[int]) -> Iterator[tuple[int, Sequence[int]]]:

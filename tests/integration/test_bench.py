@@ -107,11 +107,15 @@ def test_ctrl_c_prints_what_there_is(trace: Path) -> None:
             stderr=subprocess.PIPE,
             text=True,
             cwd=Path(__file__).resolve().parents[2],
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's `&` ignores it
         )
-        assert seen.wait(30)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
-        done.set()
+        try:
+            assert seen.wait(30)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+            done.set()
     assert process.returncode == 1
     assert "interrupted" in err
     summary = json.loads(out)

@@ -10,9 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.config.models import MemoryCache
 from backends import errors
-from tests.fakes import Script, ScriptedBackend
-from tests.gateways import running, scripted_config
+from tests.fakes import Script, ScriptedBackend, ScriptedGeneration
+from tests.gateways import running, scripted_config, until
 
 CHAT = "/v1/chat/completions"
 WORDS = ("one", " two", " three", " four")
@@ -25,13 +26,6 @@ def body(**fields: object) -> dict[str, object]:
 
 def events(text: str) -> list[str]:
     return [line[6:] for line in text.split("\n\n") if line.startswith("data: ")]
-
-
-async def until(condition: object) -> None:
-    assert callable(condition)
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_a_failure_before_the_first_byte_moves_to_another_backend(tmp_path: Path) -> None:
@@ -106,6 +100,10 @@ BAD = [
     (b'{"model":"m","messages":[{"role":"user","content":"\xc3\x28"}]}', 400, None),
     (b'{"model":"m","messages":[{"role":"user","content":"x"}],"seed":[]}', 400, "seed"),
     (b'{"model":"m","messages":' + b"[" * 200_000, 400, "messages[0]"),
+    (b'{"model":"m","messages":[{"role":"user","content":"x"}],"temperature":0,"unknown":1e400}', 400, None),
+    (b'{"model":"m","messages":[{"role":"user","content":"x"}],"temperature":0,"unknown":"\xff"}', 400, None),
+    (b'{"model":"m","messages":[{"role":"user","content":"x"}],"seed":1,"x":' + b"9" * 6000 + b"}", 400, None),
+    (b'{"model":"m","messages":[{"role":"user","content":"x"}],"stop":"' + b"z" * 2000 + b'"}', 400, "stop"),
     (b'{"model":"m","messages":[{"role":"user","content":"' + b"x" * 10_000_000 + b'"}]}', 413, None),
 ]
 
@@ -113,7 +111,7 @@ BAD = [
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
 async def test_bad_bodies_are_answered_in_openais_shape(tmp_path: Path, path: str) -> None:
     backend = ScriptedBackend("a")
-    loaded = scripted_config(tmp_path, [backend])
+    loaded = scripted_config(tmp_path, [backend], cache=MemoryCache(type="memory"))
     async with running(loaded, [backend]) as gateway, httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
         for sent, status, param in BAD:
             answer = await client.post(path, content=sent, headers={"content-type": "application/json"})
@@ -170,6 +168,8 @@ async def test_a_fault_of_ours_is_a_500_without_a_traceback(tmp_path: Path) -> N
         assert "secret" not in answer.text
         assert gateway.gateway.fleet.state.load("a").sequences == 0
         assert gateway.gateway.metrics.cost.total() == 0
+        assert dict(gateway.gateway.metrics.upstream_errors.items()) == {("a", "error"): 1}
+        assert gateway.gateway.metrics.wasted.total() == 0
 
 
 async def test_aliases_are_models(tmp_path: Path) -> None:
@@ -190,6 +190,107 @@ async def test_a_drained_fleet_says_so(tmp_path: Path) -> None:
         answer = await client.post(CHAT, json=body())
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_backend")
         assert answer.headers["retry-after-ms"] == "5000"
+        assert (answer.headers["x-turnout-cache"], answer.headers["x-turnout-attempts"]) == ("off", "0")
+
+
+async def test_drain_and_undrain_on_the_admin_port(tmp_path: Path) -> None:
+    backend = ScriptedBackend("a")
+    loaded = scripted_config(tmp_path, [backend])
+    async with running(loaded, [backend]) as gateway, httpx.AsyncClient() as client:
+        drained = await client.post(f"{gateway.admin_url}/admin/backends/a/drain")
+        assert drained.json()["drained"]
+        assert (await client.post(gateway.url + CHAT, json=body())).status_code == 503
+        assert not (await client.post(f"{gateway.admin_url}/admin/backends/a/undrain")).json()["drained"]
+        assert (await client.post(gateway.url + CHAT, json=body())).status_code == 200
+        missing = await client.post(f"{gateway.admin_url}/admin/backends/nobody/drain")
+        assert (missing.status_code, missing.json()["error"]["code"]) == (404, "backend_not_found")
+
+
+async def test_a_dry_run_says_that_nothing_was_looked_up_or_sent(tmp_path: Path) -> None:
+    backend = ScriptedBackend("a")
+    loaded = scripted_config(tmp_path, [backend])
+    async with running(loaded, [backend]) as gateway, httpx.AsyncClient(base_url=gateway.url) as client:
+        answer = await client.post(CHAT, json=body(), headers={"x-turnout-dry-run": "1"})
+        assert (answer.headers["x-turnout-cache"], answer.headers["x-turnout-attempts"]) == ("off", "0")
+        assert answer.headers["x-turnout-backend"] == "a"
+        assert backend.requests == []
+
+
+async def test_waiting_for_a_backend_that_fails_is_not_our_overhead(tmp_path: Path) -> None:
+    slow = Script(fail_after=0, delay_s=0.3, error=lambda: errors.BackendTimeout("no first byte"))
+    backends = [ScriptedBackend("a", scripts=[slow]), ScriptedBackend("b", scripts=[Script(WORDS)])]
+    loaded = scripted_config(tmp_path, backends)
+    async with running(loaded, backends) as gateway, httpx.AsyncClient(base_url=gateway.url) as client:
+        answer = await client.post(CHAT, json=body())
+        assert answer.headers["x-turnout-attempts"] == "2"
+        assert float(answer.headers["x-turnout-overhead-ms"]) < 200
+        gateway.gateway.fleet.set_drained("b", drained=True)
+        failed = await client.post(CHAT, json=body())
+        assert failed.status_code == 504
+        assert float(failed.headers["x-turnout-overhead-ms"]) < 200
+
+
+async def test_failed_requests_break_their_promises_and_departed_clients_do_not(tmp_path: Path) -> None:
+    cut = Script(WORDS, fail_after=2, error=lambda: errors.StreamCut("cut"))
+    backend = ScriptedBackend("a", scripts=[Script(WORDS), DOWN, cut, Script(WORDS, hang_before=2)])
+    loaded = scripted_config(tmp_path, [backend])
+    headers = {"x-slo-ttft-ms": "60000", "x-slo-tpot-ms": "60000", "x-slo-e2e-ms": "60000"}
+    async with running(loaded, [backend]) as gateway:
+        metrics = gateway.gateway.metrics
+
+        def judged() -> dict[str, int]:
+            return {labels[2]: count for labels, count in metrics.slo.items() if labels[1] == "e2e"}
+
+        async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as client:
+            assert (await client.post(CHAT, json=body())).status_code == 200
+            assert judged() == {"good": 1}
+            assert (await client.post(CHAT, json=body())).status_code == 502
+            assert judged() == {"good": 1, "bad": 1}
+            assert "error" in (await client.post(CHAT, json=body(stream=True))).text
+            assert judged() == {"good": 1, "bad": 2}
+            async with client.stream("POST", CHAT, json=body(stream=True)) as response:
+                await anext(response.aiter_bytes())
+            await until(lambda: metrics.disconnects.total() == 1)
+            assert judged() == {"good": 1, "bad": 2}
+
+
+async def test_a_backend_that_cannot_even_begin_frees_its_place(tmp_path: Path) -> None:
+    backend = ScriptedBackend("a")
+    loaded = scripted_config(tmp_path, [backend])
+
+    def broken(request: object) -> ScriptedGeneration:
+        raise RuntimeError("a bug")
+
+    backend.generate = broken  # type: ignore[method-assign]
+    async with running(loaded, [backend]) as gateway, httpx.AsyncClient(base_url=gateway.url) as client:
+        assert (await client.post(CHAT, json=body())).status_code == 500
+        load = gateway.gateway.fleet.state.load("a")
+        assert (load.sequences, load.pending_prompt_tokens) == (0, 0)
+
+
+async def test_a_batch_of_prompts_is_held_against_the_context_one_by_one(tmp_path: Path) -> None:
+    backend = ScriptedBackend("a", context=1000)
+    loaded = scripted_config(tmp_path, [backend])
+    async with running(loaded, [backend]) as gateway, httpx.AsyncClient(base_url=gateway.url) as client:
+        fits = {"model": "m", "prompt": ["word " * 500] * 8}
+        assert (await client.post("/v1/completions", json=fits)).status_code == 200
+        answer = await client.post("/v1/completions", json={"model": "m", "prompt": ["word", "word " * 5000]})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["param"], error["code"]) == (400, "prompt", "context_length_exceeded")
+
+
+async def test_the_field_that_asks_too_much_is_named(tmp_path: Path) -> None:
+    backend = ScriptedBackend("a")
+    loaded = scripted_config(tmp_path, [backend])
+    async with running(loaded, [backend]) as gateway, httpx.AsyncClient(base_url=gateway.url) as client:
+        asks: list[tuple[dict[str, object], str]] = [
+            ({"response_format": {"type": "json_object"}}, "response_format"),
+            ({"tools": [{}]}, "tools"),
+            ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages"),
+        ]
+        for fields, param in asks:
+            answer = await client.post(CHAT, json=body(**fields))
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
 async def test_half_a_body_and_then_nothing_leaves_no_trace(tmp_path: Path) -> None:

@@ -92,6 +92,21 @@ async def test_many_rows_take_few_statements_and_keep_their_order(path: Path) ->
     assert [number for (number,) in rows(path, "SELECT wall_ns FROM requests ORDER BY id")] == list(range(count))
 
 
+async def test_a_row_that_no_table_can_take_is_dropped_alone(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dropped: list[int] = []
+    ledger = Ledger(path, 10, 500, 1000, dropped=lambda: dropped.append(1))
+    ledger.start()
+    for number in range(5):
+        ledger.append(record(number), Bill(CostLines(2**70 if number == 2 else 1), None, None))
+    await ledger.flush()
+    assert rows(path, "SELECT wall_ns FROM requests ORDER BY id") == [(0,), (1,), (3,), (4,)]
+    assert dropped == [1]
+    assert "cannot be written" in caplog.text
+    ledger.append(record(9), BILL)
+    await ledger.aclose()
+    assert rows(path, "SELECT count(*) FROM requests") == [(5,)]
+
+
 async def test_rows_are_written_within_the_flush_interval(path: Path) -> None:
     ledger = Ledger(path, 0.05, 500, 1000)
     ledger.start()

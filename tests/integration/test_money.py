@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -14,8 +16,9 @@ from app.config.load import load
 from app.config.models import CacheOff, LedgerConfig, MemoryCache
 from backends import errors
 from tests.fakes import Script, ScriptedBackend
-from tests.gateways import Running, running, scripted_config
+from tests.gateways import Running, running, scripted_config, until
 
+NS_PER_HOUR, H100_NUSD_PER_HOUR = 3_600_000_000_000, 3_990_000_000
 CHAT = "/v1/chat/completions"
 WORDS = tuple(f" w{number}" for number in range(20))
 
@@ -109,31 +112,39 @@ async def test_chip_hours_requests_and_idle_add_up_to_what_was_bought(tmp_path: 
             "ledger": LedgerConfig(path=tmp_path / "ledger.sqlite3", flush_interval_s=0.05),
         }
     )
-    loaded = type(shipped)(shipped.path, config, shipped.sheets, shipped.hash, ())
-    name = "h100-8b"
+    loaded = replace(shipped, config=config, warnings=())
+    name, before_ns = "h100-8b", time.monotonic_ns()
     async with running(loaded) as gateway, httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
         for each in gateway.gateway.fleet.backends:
             if each != name:
                 gateway.gateway.fleet.set_drained(each, drained=True)
+        started_ns = time.monotonic_ns()
         fields = {"model": "llama-3.1-8b", "max_tokens": 40}
         answers = await asyncio.gather(*(client.post(CHAT, json=body() | fields) for _ in range(12)))
         assert all(answer.headers["x-turnout-backend"] == name for answer in answers)
-        snapshot = gateway.gateway.fleet.backends[name].snapshot()
-        gauges = (await client.get(f"{gateway.admin_url}/metrics")).text
+        endless = body() | {"model": "llama-3.1-8b", "max_tokens": 4000, "ignore_eos": True, "stream": True}
+        async with client.stream("POST", CHAT, json=endless) as stream:
+            await anext(stream.aiter_bytes())
+        backend = gateway.gateway.fleet.backends[name]
+        await until(lambda: backend.snapshot().running == 0)
+        until_ns = time.monotonic_ns()
+        snapshot = backend.snapshot()
+        after_ns = time.monotonic_ns()
+        metrics = gateway.gateway.metrics
+        await until(lambda: metrics.wasted.total() > 0)
     rows = ledger_rows(tmp_path / "ledger.sqlite3")
+    assert [row["outcome"] for row in rows].count("cancelled") == 1
     shares_ns = sum(row["prompt_engine_ns"] + row["completion_engine_ns"] for row in rows)
     assert shares_ns == snapshot.busy_ns, "every busy nanosecond belongs to a request"
     billed = sum(row["cost_nusd"] for row in rows)
-    assert billed == snapshot.busy_ns * 3_990_000_000 // 3_600_000_000_000
-    # Chip-hours x price = requests + idle; the gauge was read a moment later, so it can only be larger.
-    bought = next(
-        float(line.rsplit(" ", 1)[1]) * 1e9
-        for line in gauges.splitlines()
-        if line.startswith("turnout_backend_capacity_cost_usd_total") and name in line
-    )
-    idle = (snapshot.busy_ns + snapshot.idle_ns) * 3_990_000_000 // 3_600_000_000_000 - billed
-    assert idle > 0
-    assert billed + idle <= bought
+    assert billed == snapshot.busy_ns * H100_NUSD_PER_HOUR // NS_PER_HOUR == metrics.cost.total()
+    assert metrics.wasted.total() == sum(row["cost_nusd"] for row in rows if row["outcome"] == "cancelled")
+    assert metrics.reference_cost.total() == sum(row["reference_nusd"] for row in rows)
+    # Busy and idle are clocks of their own: together they must be the time that went by, as a third clock has it.
+    assert until_ns - started_ns <= snapshot.busy_ns + snapshot.idle_ns <= after_ns - before_ns
+    idle = snapshot.idle_ns * H100_NUSD_PER_HOUR // NS_PER_HOUR
+    bought = (snapshot.busy_ns + snapshot.idle_ns) * H100_NUSD_PER_HOUR // NS_PER_HOUR
+    assert bought - 1 <= billed + idle <= bought
 
 
 async def test_a_cache_hit_bills_nothing_and_records_what_it_saved(tmp_path: Path) -> None:

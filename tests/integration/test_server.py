@@ -97,6 +97,50 @@ def test_sigterm_lets_requests_finish_and_writes_the_ledger_out(tmp_path: Path) 
         assert connection.execute("SELECT outcome, completion_tokens FROM requests").fetchall() == [("ok", 300)]
 
 
+def config_with_server(folder: Path, **server: float) -> Path:
+    path = folder / "turnout.yaml"
+    listed = ", ".join(f"{name}: {value}" for name, value in server.items())
+    path.write_text(f"version: 1\nextends: shipped\nserver: {{{listed}}}\n")
+    return path
+
+
+def test_what_outlasts_the_drain_is_told_so(tmp_path: Path) -> None:
+    whole: list[httpx.Response] = []
+    endless = {"max_tokens": 8000, "ignore_eos": True}
+    with serving(tmp_path, config_with_server(tmp_path, drain_timeout_s=0.3)) as at:
+        assert at.process is not None
+        asking = threading.Thread(target=lambda: whole.append(chat(at.url, **endless)))
+        asking.start()
+        message = {"model": "llama-3.1-8b", "messages": [{"role": "user", "content": "hi"}], "stream": True, **endless}
+        with httpx.stream("POST", f"{at.url}/v1/chat/completions", json=message, timeout=30) as stream:
+            chunks = stream.iter_text()
+            next(chunks)
+            at.process.send_signal(signal.SIGTERM)
+            text = "".join(chunks)
+        asking.join(timeout=30)
+        assert at.process.wait(timeout=30) == 0
+    assert (whole[0].status_code, whole[0].json()["error"]["code"]) == (503, "shutting_down")
+    assert whole[0].headers["x-request-id"]
+    assert '"code":"shutting_down"' in text
+    assert "[DONE]" not in text
+    assert "Traceback" not in (tmp_path / "stderr").read_text()
+    with closing(sqlite3.connect(tmp_path / "turnout-ledger.sqlite3")) as connection:
+        assert connection.execute("SELECT outcome, cost_nusd > 0 FROM requests").fetchall() == [("cancelled", 1)] * 2
+
+
+def test_draining_can_be_seen_and_the_end_scraped(tmp_path: Path) -> None:
+    with serving(tmp_path, config_with_server(tmp_path, drain_delay_s=1.0)) as at:
+        assert at.process is not None
+        at.process.send_signal(signal.SIGTERM)
+        deadline_s = time.monotonic() + 5
+        while (answer := httpx.get(f"{at.url}/readyz")).status_code == 200:
+            assert time.monotonic() < deadline_s
+        assert (answer.status_code, answer.json()["reason"]) == (503, "draining")
+        assert chat(at.url, max_tokens=3).status_code == 200
+        assert httpx.get(f"{at.admin_url}/metrics").status_code == 200
+        assert at.process.wait(timeout=30) == 0
+
+
 def test_a_taken_port_is_one_line_and_exit_1(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -1,7 +1,8 @@
 """Rows in, off the hot path: `append` is a list append, a thread of its own writes batches to SQLite (WAL).
 
 A crash loses at most one flush interval. A closed ledger has lost nothing. A full queue drops rows, counts them and
-says so; a disk that cannot be written keeps rows queued, says so once, and says so once more when it can again.
+says so; a disk that cannot be written keeps rows queued, says so once, and says so once more when it can again. A row
+that no table could take (an integer beyond 64 bits, say) is dropped, counted and said, and the others are written.
 """
 
 from __future__ import annotations
@@ -11,13 +12,18 @@ import logging
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
 from app.errors import StartupError
 from app.metering.ledger import schema
 from app.metering.types import Bill, RequestRecord
+
+IMPOSSIBLE_ROW = (
+    sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError,
+    OverflowError, TypeError, ValueError,
+)  # fmt: skip
 
 log = logging.getLogger("turnout.ledger")
 
@@ -78,7 +84,7 @@ class Ledger:
 
     async def flush(self) -> None:
         """Return once everything appended so far is in the file, or the file has refused it."""
-        while self._queue and not self._failing and self._thread is not None:
+        while self._queue and not self._failing and self._thread is not None and self._thread.is_alive():
             self._passed.clear()
             self._wake.set()
             await asyncio.to_thread(self._passed.wait, self._flush_interval_s)
@@ -115,8 +121,7 @@ class Ledger:
         while self._queue:
             batch = list(islice(self._queue, self._batch_rows))
             try:
-                with connection:
-                    schema.insert(connection, [schema.row(record, bill) for record, bill in batch])
+                self._write(connection, batch)
             except sqlite3.Error as error:
                 if not self._failing:
                     self._failing = True
@@ -128,6 +133,22 @@ class Ledger:
                 self._failing = False
                 log.info("ledger is being written again")
             self._overflowing = False
+
+    def _write(self, connection: sqlite3.Connection, batch: Sequence[tuple[RequestRecord, Bill]]) -> None:
+        """Write a batch; if one of its rows is impossible, write them one by one without it.
+
+        Raises: sqlite3.Error when the file cannot be written.
+        """
+        try:
+            with connection:
+                schema.insert(connection, [schema.row(record, bill) for record, bill in batch])
+        except IMPOSSIBLE_ROW as error:
+            if len(batch) == 1:
+                self._dropped()
+                log.error("a ledger row cannot be written (%s), it is dropped: %r", error, batch[0])
+                return
+            for entry in batch:
+                self._write(connection, [entry])
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

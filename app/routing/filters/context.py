@@ -1,4 +1,4 @@
-"""Drops a backend whose context cannot hold the prompt and at least one token of answer.
+"""Drops a backend whose context cannot hold the longest prompt and at least one token of answer.
 
 The prompt's length is an estimate here; a backend that counts exactly may still refuse.
 """
@@ -12,7 +12,7 @@ ESTIMATE_TOLERANCE = 1.3
 
 
 def reject(request: RouteRequest, view: BackendView) -> str | None:
-    """`context` when the prompt is too long even if the estimate is 30 % too high."""
-    if request.prompt_tokens < view.context_tokens * ESTIMATE_TOLERANCE:
+    """`context` when a prompt is too long even if the estimate is 30 % too high."""
+    if request.longest_prompt_tokens < view.context_tokens * ESTIMATE_TOLERANCE:
         return None
     return "context"

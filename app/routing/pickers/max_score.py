@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from app.routing.plugins import Pick, Picker
 from app.routing.types import Candidate, RouteRequest
 
+BY_SCORE = True
+"""This picker needs scorers; one without this mark does not look at them."""
+
 
 def make() -> Picker:
     """No parameters."""

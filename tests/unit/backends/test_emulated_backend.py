@@ -232,3 +232,39 @@ async def test_a_request_that_fills_the_whole_context_is_answered(kind: str) -> 
     await clock.advance_to(10**13)
     assert sum(event.tokens for event in await task if isinstance(event, TokenChunk)) == 5
     await backend.aclose()
+
+
+async def test_a_search_for_stop_sequences_lets_others_have_their_turn() -> None:
+    clock = VirtualClock()
+    backend = await started("gpu", clock)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(other())
+    generation = backend.generate(request(max_tokens=30_000, ignore_eos=True, stop=("zzzz",)))
+    reading = asyncio.create_task(anext(generation))
+    while backend.snapshot().running == 0:
+        await asyncio.sleep(0)
+    assert turns > 30_000 / 1024
+    beside.cancel()
+    await generation.aclose()
+    await asyncio.gather(reading, beside, return_exceptions=True)
+    await backend.aclose()
+
+
+async def test_a_long_answer_comes_in_pieces_even_where_it_is_not_streamed() -> None:
+    clock = VirtualClock()
+    backend = await started("cerebras", clock)
+    asked = request(max_tokens=5000, ignore_eos=True, stream=False)
+    task = asyncio.create_task(collect(backend, asked))
+    while not task.done():
+        await clock.advance_to(clock.now_ns() + 100_000_000)
+    sizes = [event.tokens for event in task.result() if isinstance(event, TokenChunk)]
+    assert sum(sizes) == 5000
+    assert len(sizes) >= 5
+    await backend.aclose()

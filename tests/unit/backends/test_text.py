@@ -15,7 +15,9 @@ def request(**fields: object) -> GenerationRequest:
 
 
 def answer(limit: int = 1000, choice: int = 0, **fields: object) -> text.Answer:
-    return text.answer(request(**fields), "hello there", choice, limit)
+    asked = request(**fields)
+    whole = text.answer(asked, "hello there", choice, limit)
+    return next(found for found in text.cut(whole, asked.stop, asked.min_tokens) if found) if asked.stop else whole
 
 
 def said(given: text.Answer) -> str:
@@ -85,3 +87,32 @@ def test_the_earliest_of_several_stops_wins_and_min_tokens_delays_it() -> None:
     words = full.split()
     assert said(answer(stop=(f" {words[9]}", f" {words[2]}"))) == full[: full.index(f" {words[2]}")]
     assert answer(stop=(f" {words[2]}",), min_tokens=8).tokens >= 8
+
+
+def test_a_long_search_is_cut_into_windows_and_finds_what_lies_across_them() -> None:
+    whole = text.answer(request(ignore_eos=True), "hello there", 0, 3000)
+    full = said(whole)
+    edge = len(text.words(whole.key, 0, text.WINDOW_TOKENS))
+    stop = full[edge - 40 : edge + 40]
+    steps = list(text.cut(whole, (stop,), 0))
+    assert steps[:-1] == [None]
+    assert steps[-1] is not None
+    assert said(steps[-1]) == full[: full.index(stop)]
+    assert list(text.cut(whole, ("no such text",), 0)) == [None, None, None, whole]
+
+
+@given(st.integers(0, 2500), st.integers(0, 12), st.integers(1, 30))
+def test_windows_change_nothing(begin: int, offset: int, length: int) -> None:
+    """Against the rule said plainly: the first token, not before `min_tokens`, by which the stop has been said."""
+    whole = text.answer(request(ignore_eos=True), "hello there", 0, 2600)
+    full = said(whole)
+    at = len(text.words(whole.key, 0, begin)) + offset
+    stop, min_tokens = full[at : at + length], begin // 2
+    if not stop:
+        return
+    found = next(each for each in text.cut(whole, (stop,), min_tokens) if each)
+    floor = len(text.words(whole.key, 0, max(0, min_tokens - 1)))
+    match = full.index(stop, max(0, floor - len(stop) + 1))
+    assert said(found) == full[:match]
+    assert len(text.words(whole.key, 0, found.tokens)) >= match + len(stop)
+    assert len(text.words(whole.key, 0, found.tokens - 1)) < match + len(stop)

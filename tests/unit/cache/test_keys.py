@@ -48,7 +48,13 @@ def test_what_cannot_change_the_answer_does_not(name: str) -> None:
 def test_spellings_of_the_same_request_share_a_key() -> None:
     assert key(n=1) == key(seed=None) == key()
     assert key(max_completion_tokens=5) == key(max_tokens=5)
+    assert key(max_completion_tokens=5, max_tokens=9) == key(max_completion_tokens=5)
     assert cache_key("t", "chat", "e", dict(reversed(BODY.items()))) == key()
+
+
+def test_text_completions_know_no_max_completion_tokens() -> None:
+    few = key("t", "completion", max_tokens=3, max_completion_tokens=10)
+    assert few != key("t", "completion", max_tokens=9, max_completion_tokens=10)
 
 
 def test_parts_cannot_run_into_each_other() -> None:

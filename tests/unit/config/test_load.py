@@ -123,6 +123,59 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, old: str, new: str, e
     assert any(problem.startswith(expected) for problem in found), found
 
 
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("cache: {type: redis, url: 'redis://h:notaport/0'}", "cache.url: the cache's URL cannot be used"),
+        ("cache: {type: redis, url: 'redis://h/0?foo=bar'}", "cache.url: the cache's URL cannot be used"),
+        ("cache: {type: memory, max_bytes: 100000, max_value_bytes: 200000}", "cache.max_value_bytes: is more than"),
+        ("routing: {receipts_kept: 1000000000000}", "routing.receipts_kept: input should be less than"),
+        ("server: {drain_delay_s: -1}", "server.drain_delay_s: input should be greater"),
+        (
+            "policies: {p: {scorers: [{use: cost, weight: 1}], picker: {use: cheapest_feasible}}}",
+            "policies.p.scorers: the picker 'cheapest_feasible' does not look at scores",
+        ),
+    ],
+)
+def test_what_could_not_be_served_is_refused_here(tmp_path: Path, section: str, expected: str) -> None:
+    found = problems(tmp_path, GOOD + section + "\n")
+    assert any(problem.split(": ", 1)[1].startswith(expected) for problem in found), found
+
+
+def test_a_reference_backend_must_serve_the_model(tmp_path: Path) -> None:
+    models = "llama-3.1-8b: {slo: interactive, reference_backend: h100-70b}\n  llama-3.3-70b: {slo: interactive}"
+    backend = GOOD[GOOD.index("  - name") :].replace("llama-3.1-8b", "llama-3.3-70b").replace("h100-8b", "h100-70b")
+    text = GOOD.replace("llama-3.1-8b: {slo: interactive}", models) + backend.replace("chips: 1", "chips: 4")
+    assert any("no backend of this model 'h100-70b'" in problem for problem in problems(tmp_path, text))
+    assert load(write(tmp_path, text.replace("reference_backend: h100-70b", "reference_backend: h100-8b")))
+    capped = GOOD.replace("{slo: interactive}", "{slo: interactive, default_max_tokens: 9, max_tokens_cap: 8}")
+    assert any("is more than max_tokens_cap" in problem for problem in problems(tmp_path, capped))
+
+
+def test_the_hash_knows_everything_but_secrets_and_the_epoch_only_what_changes_answers(tmp_path: Path) -> None:
+    def loaded(section: str, text: str = GOOD) -> tuple[str, str]:
+        made = load(write(tmp_path, text + section + "\n"))
+        return made.hash, made.epoch
+
+    base = loaded("cache: {type: redis, url: 'redis://:one@h/0'}")
+    assert loaded("cache: {type: redis, url: 'redis://:two@h/0'}") == base
+    port = loaded("cache: {type: redis, url: 'redis://:one@h/0'}\nserver: {port: 81}")
+    assert port[0] != base[0]
+    assert port[1] == base[1]
+    price = loaded("", GOOD.replace("3.99", "4"))
+    assert price[0] != loaded("")[0]
+    assert price[1] == loaded("")[1]
+    assert loaded("", GOOD.replace("fp8", "bf16"))[1] != loaded("")[1]
+
+
+def test_secrets_from_files_are_read_in_every_file(tmp_path: Path) -> None:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "secret").write_text("a word\n")
+    policy = tmp_path / "policies" / "cheapest-slo.yaml"
+    policy.write_text(f"description: ${{file:{tmp_path}/secret}}\npicker: {{use: cheapest_feasible}}\n")
+    assert load(write(tmp_path, GOOD)).config.policies["cheapest-slo"].description == "a word"
+
+
 def test_every_mistake_is_reported_at_once(tmp_path: Path) -> None:
     found = problems(tmp_path, GOOD.replace("chips: 1", "chips: none").replace("version: 1", "version: 7\nmodel: {}"))
     assert [problem.split(": ")[0] for problem in found] == ["1:1", "11:5", "2:1"]

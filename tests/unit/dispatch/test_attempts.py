@@ -26,6 +26,17 @@ def test_only_failures_another_backend_need_not_share_are_retried(error: errors.
     assert attempts.last_error is error
 
 
+def test_backends_that_are_full_do_not_use_the_attempts_up() -> None:
+    attempts = Attempts(max_attempts=2)
+    for name in "abc":
+        attempts.begin(name)
+        assert attempts.failed(errors.Saturated("full"))
+    attempts.begin("d")
+    assert attempts.failed(errors.Unavailable("gone"))
+    attempts.begin("e")
+    assert not attempts.failed(errors.Unavailable("gone"))
+
+
 def test_attempts_are_bounded_and_remember_who_was_asked() -> None:
     attempts = Attempts(max_attempts=2)
     attempts.begin("a")

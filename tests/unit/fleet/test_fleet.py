@@ -22,12 +22,12 @@ def test_deciding_reserves_and_previewing_does_not() -> None:
     made = fleet("a", "b")
     made.preview(make_request())
     assert made.state.loads == {}
-    decision = made.decide(make_request(choices=3))
+    decision, reservation = made.decide(make_request(choices=3))
     assert decision.chosen is not None
     name = decision.chosen.view.name
     assert made.state.load(name).sequences == 3
     assert made.receipts.get(decision.id) == decision
-    reservation = Reservation(name, 3, 1000, 0.05)
+    assert reservation == Reservation(name, 3, 1000, 0.05)
     made.first_token(reservation)
     made.release(reservation)
     assert (made.state.load(name).sequences, made.state.load(name).pending_prompt_tokens) == (0, 0)
@@ -36,9 +36,9 @@ def test_deciding_reserves_and_previewing_does_not() -> None:
 def test_a_drained_backend_gets_nothing_new_until_it_is_back() -> None:
     made = fleet("a", "b")
     made.set_drained("a", drained=True)
-    assert {made.decide(make_request()).chosen.view.name for _ in range(8)} == {"b"}  # type: ignore[union-attr]
+    assert {made.decide(make_request())[0].chosen.view.name for _ in range(8)} == {"b"}  # type: ignore[union-attr]
     made.set_drained("a", drained=False)
-    assert {made.decide(make_request()).chosen.view.name for _ in range(8)} >= {"a"}  # type: ignore[union-attr]
+    assert {made.decide(make_request())[0].chosen.view.name for _ in range(8)} >= {"a"}  # type: ignore[union-attr]
     with pytest.raises(NotFound):
         made.set_drained("nobody", drained=True)
 

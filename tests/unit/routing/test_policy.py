@@ -18,6 +18,23 @@ from tests.builders import make_policy, make_profile, make_request, make_snapsho
 MARGIN = 0.05
 
 
+def test_a_pace_that_is_not_kept_binds_nobody() -> None:
+    """Else one request with an impossible promise would make a backend infeasible for everyone else."""
+    snapshot, state = make_snapshot(make_view("a")), RoutingState()
+    for tpot_s, promised_s in ((0.05, 0.05), (1e-6, None), (None, None)):
+        _, delta = make_policy().decide(make_request(slo=Slo(1.0, tpot_s)), snapshot, state, 0, "d")
+        assert delta.reservation is not None
+        assert delta.reservation.tpot_slo_s == promised_s
+
+
+def test_only_the_longest_prompt_must_fit_the_context() -> None:
+    snapshot, state = make_snapshot(make_view("a", context_tokens=1000)), RoutingState()
+    for longest, fits in ((900, True), (1400, False)):
+        request = make_request(prompt_tokens=9000, longest_prompt_tokens=longest)
+        decision, _ = make_policy().decide(request, snapshot, state, 0, "d")
+        assert (decision.chosen is not None) == fits
+
+
 @st.composite
 def fleets(draw: st.DrawFn) -> tuple[BackendView, ...]:
     count = draw(st.integers(1, 8))

@@ -75,6 +75,14 @@ def test_lengths_are_learned_from_usage() -> None:
     assert state.length("m").completion_tokens == pytest.approx(50, rel=0.05)
 
 
+@pytest.mark.parametrize(("characters", "tokens"), [(10_000_000, 1), (1, 10_000_000)])
+def test_one_clients_padding_cannot_ruin_everyones_estimates(characters: int, tokens: int) -> None:
+    state = RoutingState()
+    for _ in range(500):
+        state.observe(Outcome("a", "m", (0.1, 0.01), prompt_chars=characters, prompt_tokens=tokens))
+    assert 0.5 <= state.length("m").characters_per_token <= 16
+
+
 def test_queued_prompt_tokens_and_full_slots_add_waiting_time() -> None:
     state, request = RoutingState(), make_request(prompt_tokens=0, completion_tokens=100)
     view = make_view(profile=make_profile(max_sequences=4, overhead_s=0.0))
