@@ -12,7 +12,9 @@ from app.errors import BadRequest
 
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9_-]{1,128}$")
 _TAG = re.compile(r"^[A-Za-z0-9_.:/-]{1,64}$")
+_TRACEPARENT = re.compile(r"^(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-|$)")
 _MAX_TAGS = 16
+OURS = (b"x-slo-", b"x-turnout-", b"traceparent")
 SHORTEST_PROMISE_MS = 0.001
 
 
@@ -21,7 +23,7 @@ def parse(raw: Iterable[tuple[bytes, bytes]]) -> Options:
 
     Raises: BadRequest.
     """
-    ours = {name: value.decode("latin-1").strip() for name, value in raw if name.startswith((b"x-slo-", b"x-turnout-"))}
+    ours = {name: value.decode("latin-1").strip() for name, value in raw if name.startswith(OURS)}
     if not ours:
         return NO_OPTIONS
     texts = {name.decode("latin-1"): value for name, value in ours.items()}
@@ -32,7 +34,7 @@ def parse(raw: Iterable[tuple[bytes, bytes]]) -> Options:
         policy=texts.get("x-turnout-policy") or None,
         max_cost_usd=_positive(texts, "x-turnout-max-cost-usd"),
         cache=_cache_mode(texts.get("x-turnout-cache")),
-        tags=_tags(texts.get("x-turnout-tags")),
+        tags=_tags(texts.get("x-turnout-tags")) | _trace(texts.get("traceparent")) or None,
         debug=_flag(texts, "x-turnout-debug"),
         dry_run=_flag(texts, "x-turnout-dry-run"),
     )
@@ -84,10 +86,16 @@ def _cache_mode(text: str | None) -> CacheMode:
     )
 
 
-def _tags(text: str | None) -> Mapping[str, str] | None:
-    if not text:
-        return None
+def _trace(text: str | None) -> dict[str, str]:
+    """The trace a caller's `traceparent` names, as a tag; a malformed one is ignored, as W3C Trace Context asks."""
+    found = _TRACEPARENT.match(text or "")
+    return {"trace_id": found[1]} if found and int(found[1], 16) else {}
+
+
+def _tags(text: str | None) -> dict[str, str]:
     tags: dict[str, str] = {}
+    if not text:
+        return tags
     for item in text.split(","):
         key, equals, value = (part.strip() for part in item.partition("="))
         if not (equals and _TAG.match(key) and _TAG.match(value)) or len(tags) == _MAX_TAGS:

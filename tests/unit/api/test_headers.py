@@ -62,6 +62,21 @@ def test_a_promise_too_short_to_divide_by_is_refused(value: bytes) -> None:
         parse([(b"x-slo-ttft-ms", value)])
 
 
+@pytest.mark.parametrize(
+    ("value", "trace_id"),
+    [
+        (b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "0af7651916cd43dd8448eb211c80319c"),
+        (b"00-00000000000000000000000000000000-b7ad6b7169203331-01", None),
+        (b"ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", None),
+        (b"nonsense", None),
+    ],
+)
+def test_a_callers_trace_is_tagged_and_a_malformed_one_ignored(value: bytes, trace_id: str | None) -> None:
+    tags = parse([(b"traceparent", value), (b"x-turnout-tags", b"a=b")]).tags
+    assert tags == {"a": "b"} | ({"trace_id": trace_id} if trace_id else {})
+    assert parse([(b"traceparent", value)]).tags == ({"trace_id": trace_id} if trace_id else None)
+
+
 def test_an_unsafe_request_id_is_replaced_not_echoed() -> None:
     assert client_request_id("abc-1") == "abc-1"
     assert client_request_id("a b\tc") is None
