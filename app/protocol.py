@@ -11,12 +11,14 @@ request. Here the scope offers, as an extension, to call back instead: measured,
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.asgi import DISCONNECT
+from app.errors import BadRequest
 
 
 class GatewayProtocol(HttpToolsProtocol):
@@ -31,6 +33,13 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {DISCONNECT: {"when_lost": self.when_lost}}
+
+    def send_400_response(self, msg: str) -> None:
+        """What is not HTTP is answered in the shape of every other error; no application sees it."""
+        body = json.dumps(BadRequest(msg, code="invalid_http").body()).encode()
+        head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        self.transport.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

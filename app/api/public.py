@@ -30,10 +30,12 @@ def public_api(planner: Planner, substrates: Callable[[str], list[str]], ready: 
         planner.resolve(name)
         return describe(name)
 
+    @api.head("/healthz", include_in_schema=False)
     @api.get("/healthz")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
+    @api.head("/readyz", include_in_schema=False)
     @api.get("/readyz")
     async def readyz() -> JSONResponse:
         why_not = ready()

@@ -14,7 +14,7 @@ from backends.clock import Clock
 def build(config: models.Cache, clock: Clock) -> ResponseCache:
     """A cache as configured; nothing is connected yet.
 
-    Raises: ConfigError for a URL that cannot be one.
+    Raises: StartupError for a URL that cannot be one.
     """
     if isinstance(config, models.CacheOff):
         return NoCache()

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from app.cache import codec
 from app.cache.base import CachedAnswer
-from app.errors import ConfigError
+from app.errors import StartupError
 from backends.clock import Clock
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ class RedisCache:
 def _client(url: str, timeout_s: float) -> redis_client.Redis:
     """A client that has not connected yet.
 
-    Raises: ConfigError for a URL that no connection can be made from.
+    Raises: StartupError for a URL that no connection can be made from.
     """
     try:
         client = redis_client.Redis.from_url(
@@ -101,5 +101,5 @@ def _client(url: str, timeout_s: float) -> redis_client.Redis:
         )
         client.connection_pool.make_connection()  # type: ignore[no-untyped-call] # options of the URL are looked at only here
     except (ValueError, TypeError) as error:
-        raise ConfigError([f"the cache's URL cannot be used: {error}"]) from None
+        raise StartupError(f"the cache's URL cannot be used: {error}") from None
     return client

@@ -63,7 +63,6 @@ def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) 
         validate.cross_check(config, source, discovery.names(scorers), discovery.names(pickers), by_score)
     if config is not None and not problems and not source.problems:
         trial.policies(config, source)
-        trial.cache(config, source)
         trial.backends([to_spec(backend) for backend in config.backends], sheets, source)
     problems = source.problems + problems
     if problems or config is None:

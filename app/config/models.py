@@ -6,11 +6,13 @@ Units stand in the names. Money arrives as decimal USD and is turned into intege
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Confidence = Literal["vendor-stated", "derived", "estimate", "secondary", "assumed", "not public"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$")]
@@ -173,6 +175,19 @@ class MemoryCache(CacheWhen):
     max_bytes: PositiveInt = 64 * 1024 * 1024
 
 
+REDIS_URL_OPTIONS = frozenset(
+    "db username password protocol "
+    "ssl_cert_reqs ssl_ca_certs ssl_ca_path ssl_certfile ssl_keyfile ssl_check_hostname".split()
+)
+
+
+def _port_is_one(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:  # whose text would show what stands there, and that may be a password
+        return False
+
+
 class RedisCache(CacheWhen):
     """Shared between processes. Past `timeout_ms` a lookup counts as a miss; Redis gone never fails a request."""
 
@@ -180,6 +195,21 @@ class RedisCache(CacheWhen):
     url: str = Field(pattern=r"^(redis|rediss|unix)://", repr=False)
     timeout_ms: float = Field(default=50.0, gt=0, le=1000)
     key_prefix: Name = "turnout"
+
+    @field_validator("url")
+    @classmethod
+    def _usable(cls, url: str) -> str:
+        """The client library looks at most of this only when it connects, which is too late to say so."""
+        parts = urlsplit(url)
+        if parts.scheme != "unix":
+            if not parts.hostname or not _port_is_one(parts):
+                raise ValueError("needs a host and, if any, a port from 1 to 65535")
+            if not re.fullmatch(r"(/\d*)?", parts.path):
+                raise ValueError("the path must be a database's number")
+        unknown = set(parse_qs(parts.query, keep_blank_values=True)) - REDIS_URL_OPTIONS
+        if unknown:
+            raise ValueError(f"unknown options in the URL: {', '.join(sorted(unknown))}")
+        return url
 
 
 Cache = Annotated[CacheOff | MemoryCache | RedisCache, Field(discriminator="type")]

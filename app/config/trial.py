@@ -1,4 +1,4 @@
-"""Trying what a configuration describes: each scorer, picker, backend and cache is made once, so that what cannot be is
+"""Trying what a configuration describes: each scorer, picker and backend is made once, so that what cannot be made is
 reported where it stands and not when the gateway starts."""
 
 from __future__ import annotations
@@ -8,11 +8,9 @@ from importlib import import_module
 from inspect import Parameter, signature
 from types import ModuleType
 
-from app.cache.build import build as build_cache
 from app.config.models import Config, PickerRef, PolicyConfig, ScorerRef
 from app.config.source import Source
 from app.config.validate import suggestion
-from app.errors import ConfigError
 from app.routing import pickers, scorers
 from backends.clock import SystemClock
 from backends.datasheet import Datasheets
@@ -35,14 +33,6 @@ def policies(config: Config, source: Source) -> None:
             for param, details in known.items():
                 if details.default is Parameter.empty and param not in ref.params:
                     source.problems.append(source.problem(at, f"'{ref.use}' needs the parameter '{param}'"))
-
-
-def cache(config: Config, source: Source) -> None:
-    """A cache whose URL cannot be one; problems are added to the source."""
-    try:
-        build_cache(config.cache, SystemClock())
-    except ConfigError as error:
-        source.problems.append(source.problem(("cache", "url"), str(error)))
 
 
 def backends(specs: Sequence[BackendSpec], sheets: Datasheets, source: Source) -> None:

@@ -302,3 +302,18 @@ async def test_half_a_body_and_then_nothing_leaves_no_trace(tmp_path: Path) -> N
             connection.sendall(b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\n{" % CHAT.encode())
         await until(lambda: gateway.gateway.metrics.requests.total() == 1)
         assert backend.requests == []
+
+
+async def test_what_is_not_http_is_refused_in_the_usual_shape(tmp_path: Path) -> None:
+    backend = ScriptedBackend("a")
+    loaded = scripted_config(tmp_path, [backend])
+    async with running(loaded, [backend]) as gateway, httpx.AsyncClient(base_url=gateway.url) as client:
+        host, port = gateway.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"NONSENSE\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        head, _, sent = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400")
+        assert json.loads(sent)["error"]["code"] == "invalid_http"
+        assert (await client.head("/healthz")).status_code == (await client.head("/readyz")).status_code == 200
