@@ -61,6 +61,12 @@ class Physics:
             + self.layers * (self.layer_s + 2 * (self.collective_s + self.collective_s_per_token * tokens))
         )
 
+    def decode_line(self, lanes: int, context_tokens: int) -> tuple[float, float]:
+        """(seconds, seconds per token of context) of a step that decodes `lanes` sequences and reads no prompt: its
+        time is linear in the KV it reads, `step_s(lanes, c, 0, 0)` for any c near `context_tokens`."""
+        per_token_s = 0.0 if self.pipeline else self.kv_bytes_per_token * self.kv_seconds_per_byte
+        return self.step_s(lanes, context_tokens, 0, 0) - per_token_s * context_tokens, per_token_s
+
 
 def physics(chip: ChipSheet, chips: int, model: ModelSheet, spec: DeploymentSpec, traits: Traits) -> Physics:
     """The physics of a deployment.
