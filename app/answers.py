@@ -21,13 +21,15 @@ CacheResult = Literal["hit", "semantic", "coalesced", "miss", "off"]
 
 
 class Answer(Protocol):
-    """What the API needs of an answer. `cost` and `usage` are final once iteration has ended."""
+    """What the API needs of an answer. `cost`, `energy_j` (an estimate, None if there is none) and `usage` are final
+    once iteration has ended."""
 
     model: str
     cache: CacheResult
     attempts: int
     decision: Decision | None
     cost: CostLines | None
+    energy_j: float | None
     saved_nusd: int | None
     waited_ns: int
     slo: Slo
@@ -56,6 +58,7 @@ class LiveAnswer:
         self.attempts = attempt.number
         self.decision: Decision | None = attempt.decision
         self.cost: CostLines | None = None
+        self.energy_j: float | None = None
         self.saved_nusd: int | None = None
         self.waited_ns = opened.waited_ns
         self.slo = attempt.decision.request.slo
@@ -129,6 +132,7 @@ class ReplayedAnswer:
         self.attempts = 0
         self.decision: Decision | None = None
         self.cost: CostLines | None = cost
+        self.energy_j: float | None = 0.0
         self.saved_nusd = cached.cost_nusd
         self.waited_ns = 0
         self.slo = slo

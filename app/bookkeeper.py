@@ -170,6 +170,9 @@ class Bookkeeper:
     def _observe(self, record: RequestRecord, attempt: Attempt, cost: CostLines | None) -> None:
         metrics, backend = self._metrics, record.backend or ""
         labels = (record.model, backend)
+        if energy_j := attempt.energy_j():
+            where = (record.model, backend, record.substrate or "", metrics.tenant(record.tenant))
+            metrics.energy.add(where, round(energy_j * 1e9))
         if record.ttft_s is not None:
             metrics.ttft.observe(labels, record.ttft_s)
         if attempt.number > 1:

@@ -114,6 +114,7 @@ class CompletionService:
             cost = self._books.settle(call, plan, attempt, "off" if key is None else "miss")
             if answer is not None:
                 answer.cost = cost
+                answer.energy_j = attempt.energy_j()
 
         opened = await self._dispatcher.open(plan.route, plan.generation, settled)
         cache: CacheResult = "off" if key is None else "miss"

@@ -209,4 +209,5 @@ def _gauges(backends: Iterable[BackendConfig], fleet: Fleet, rates: Mapping[str,
             now.busy_ns * each.chips,
             provisioned_ns * each.chips,
             cost.price_of_time(rate, provisioned_ns) if owned else None,  # type: ignore[arg-type]
+            None if (power := backend.info.power) is None else power.energy_j(now.busy_ns, now.idle_ns),
         )

@@ -136,8 +136,23 @@ class DeploymentInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class PowerEstimate:
+    """Watts that a whole group of chips is estimated to draw, at work and idle."""
+
+    busy_w: float
+    idle_w: float
+
+    def energy_j(self, busy_ns: int, idle_ns: int = 0) -> float:
+        """Joules over so much busy and idle engine time."""
+        return (self.busy_w * busy_ns + self.idle_w * idle_ns) / 1e9
+
+
+@dataclass(frozen=True, slots=True)
 class BackendInfo:
-    """What is fixed about a backend for as long as a configuration lives."""
+    """What is fixed about a backend for as long as a configuration lives.
+
+    `power` None means that nobody has published what such chips draw.
+    """
 
     name: str
     substrate: Substrate
@@ -145,6 +160,7 @@ class BackendInfo:
     chip: str
     chips: int
     deployments: Mapping[str, DeploymentInfo]
+    power: PowerEstimate | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,13 @@ def _backend(fleet: Fleet, name: str) -> dict[str, Any]:
         "kv_used_ratio": now.kv_used_ratio,
         "busy_s": now.busy_ns / 1e9,
         "idle_s": now.idle_ns / 1e9,
+        "power_estimate": None
+        if info.power is None
+        else {
+            "busy_w": info.power.busy_w,
+            "idle_w": info.power.idle_w,
+            "energy_j": info.power.energy_j(now.busy_ns, now.idle_ns),
+        },
         "deployments": [_deployment(fleet, view, info.deployments[view.model].assumptions) for view in views],
     }
 

@@ -144,7 +144,7 @@ class HotEndpoints:
             self._clock.wall_ns() // 1_000_000_000,
             answer.model,
             [("".join(parts), reason) for parts, reason in zip(texts, reasons, strict=True)],
-            openai_wire.usage_block(answer.usage(), answer.cost),
+            openai_wire.usage_block(answer.usage(), answer.cost, answer.energy_j),
             self._debug(call, answer),
         )
 
@@ -185,7 +185,7 @@ class HotEndpoints:
             else frames.finish(ended.index, ended.reason, None if exchange.include_usage else debug)
         )
         if exchange.include_usage:
-            last += frames.usage(openai_wire.usage_block(answer.usage(), answer.cost), debug)
+            last += frames.usage(openai_wire.usage_block(answer.usage(), answer.cost, answer.energy_j), debug)
         return last + openai_wire.DONE
 
     @staticmethod

@@ -18,10 +18,10 @@ DONE = b"data: [DONE]\n\n"
 _encode = msgspec.json.Encoder().encode
 
 
-def usage_block(usage: Usage, cost: CostLines | None) -> dict[str, Any]:
-    """`usage` as OpenAI counts it (cached tokens are part of prompt_tokens), plus what it cost in USD.
+def usage_block(usage: Usage, cost: CostLines | None, energy_j: float | None) -> dict[str, Any]:
+    """`usage` as OpenAI counts it (cached tokens are part of prompt_tokens), plus what it cost in USD and in joules.
 
-    `cost` is null, never zero, where the price is unknown.
+    `cost` is null, never zero, where the price is unknown; so is `energy_estimate_j` where the power is.
     """
     prompt = usage.prompt_tokens + usage.cached_tokens
     completion = usage.completion_tokens + usage.reasoning_tokens
@@ -41,6 +41,7 @@ def usage_block(usage: Usage, cost: CostLines | None) -> dict[str, Any]:
             "reasoning": cost.reasoning_nusd / 1e9,
             "request": cost.request_nusd / 1e9,
         },
+        "energy_estimate_j": energy_j,
     }
 
 

@@ -88,6 +88,11 @@ class Attempt:
         """Busy engine time so far; final once settled."""
         return self._generation.engine_share()
 
+    def energy_j(self) -> float | None:
+        """Joules that its share of engine time is estimated to have taken; None where share or power are unknown."""
+        share, power = self.engine_share(), self._fleet.backends[self.chosen.view.name].info.power
+        return None if share is None or power is None else power.energy_j(share.total_ns)
+
     def tpot_s(self) -> float | None:
         """(last token - first token) / (tokens per choice - 1); None below two tokens."""
         if self.first_token_ns is None or self.ended_ns is None:

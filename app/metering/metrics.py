@@ -39,6 +39,7 @@ class BackendGauge(NamedTuple):
     busy_chip_ns: int
     provisioned_chip_ns: int
     capacity_nusd: int | None
+    energy_j: float | None
 
 
 class Metrics:
@@ -106,6 +107,12 @@ class Metrics:
         self.cost = add("cost_usd", "Effective cost: list price, or share of busy chip-hours", MONEY, nusd)
         self.list_cost = add("list_cost_usd", "The same tokens at the backend's public list price", MONEY, nusd)
         self.reference_cost = add("reference_cost_usd", "The same tokens on the model's reference backend", MONEY, nusd)
+        self.energy = add(
+            "energy_estimate_joules",
+            "Estimated energy of busy engine time: TDP x 0.7 x share of it",
+            ("model", "backend", "substrate", "tenant"),
+            1e-9,
+        )
         self.unpriced = add("unpriced_requests", "Attempts whose cost is unknown (not zero)", ("model", "backend"))
         self.wasted = add("wasted_cost_usd", "Paid for, not delivered", ("backend", "reason"), nusd)
         self.cache_lookups = add("cache_lookups", "Cache look-ups", ("kind", "result", "model"))
@@ -187,6 +194,9 @@ class _Exported(Collector):
         capacity = CounterMetricFamily(
             "turnout_backend_capacity_cost_usd", "What was bought; idle = this minus cost", labels=labels
         )
+        energy = CounterMetricFamily(
+            "turnout_backend_energy_estimate_joules", "Estimated from TDP and utilisation, idle included", labels=labels
+        )
         for backend in self._backends():
             where = (backend.backend, backend.substrate)
             inflight.add_metric((backend.backend,), backend.in_flight)
@@ -195,7 +205,9 @@ class _Exported(Collector):
                 provisioned.add_metric(where, backend.provisioned_chip_ns / 1e9)
                 busy.add_metric(where, backend.busy_chip_ns / 1e9)
                 capacity.add_metric(where, backend.capacity_nusd / 1e9)
-        yield from (inflight, queued, provisioned, busy, capacity)
+            if backend.energy_j is not None:
+                energy.add_metric(where, backend.energy_j)
+        yield from (inflight, queued, provisioned, busy, capacity, energy)
 
 
 def _info(name: str, documentation: str, labels: Mapping[str, str]) -> GaugeMetricFamily:

@@ -8,6 +8,7 @@ from backends.clock import Clock
 from backends.datasheet import Datasheets
 from backends.emulator.backend import EmulatedBackend
 from backends.emulator.engine import Engine
+from backends.emulator.power import power
 from backends.emulator.profile import latency_profile
 from backends.emulator.roofline import physics
 from backends.emulator.traits import Traits
@@ -52,6 +53,7 @@ def emulated(
                 assumptions=chip.assumptions(),
             )
         },
+        power=power(chip, spec.chips),
     )
 
     def new_engine(start_ns: int) -> Engine:
