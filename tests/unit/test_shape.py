@@ -86,9 +86,9 @@ def test_no_file_names_a_registry_or_this_machine() -> None:
     forbidden = ["python" + "hosted", "npm" + "js.", "py" + "pi.org", "/wo" + "rk/"]
     checked = {".py", ".md", ".txt", ".toml", ".yml", ".yaml", ".sh", ".json", ""}
     for path in ROOT.rglob("*"):
-        folders = path.relative_to(ROOT).parts[:-1]
-        if any(name.startswith(".") and name != ".ci" for name in folders):
-            continue  # tools' caches, the environment, git
+        parts = path.relative_to(ROOT).parts
+        if path.name == ".git" or any(name.startswith(".") and name != ".ci" for name in parts[:-1]):
+            continue  # tools' caches, the environment, git (a file where this is a worktree)
         if path.suffix not in checked or not path.is_file():
             continue
         text = path.read_text(errors="ignore")
