@@ -17,7 +17,8 @@ from typing import Self
 
 from backends.clock import Clock
 from backends.emulator import text
-from backends.emulator.engine import Engine, Job, Lane
+from backends.emulator.engine import Engine
+from backends.emulator.jobs import Job, Lane
 from backends.errors import BackendError, ContextExceeded, Saturated, Unavailable, Unsupported
 from backends.types import (
     BackendInfo,
@@ -122,7 +123,7 @@ class EmulatedBackend:
     def _rearm(self) -> None:
         """Start the driver's sleep anew when the next event has moved forward: a cancelled compilation or long
         prompt would else leave the others waiting for its end."""
-        next_ns = self._engine.next_event_ns()
+        next_ns = self._engine.next_token_ns(self._clock.now_ns())
         if self._broken or self._driver is None or next_ns is None:
             return
         if next_ns + TICK_NS < self._wake_ns:
@@ -147,7 +148,7 @@ class EmulatedBackend:
     async def _drive(self) -> None:
         engine, clock = self._engine, self._clock
         while True:
-            next_ns = engine.next_event_ns()
+            next_ns = engine.next_token_ns(clock.now_ns())
             if next_ns is None:
                 self._wake_ns = 0
                 self._work.clear()
