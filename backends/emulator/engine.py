@@ -187,6 +187,7 @@ class Engine:
     def _take_out(self, job: Job) -> None:
         """A running job stops, for good or to wait again: what it holds is free."""
         batch = self._batch
+        self._kv.evict(batch.count)
         if job in self._prefilling:
             place = self._prefilling.index(job)
             del self._prefilling[place]
@@ -200,7 +201,6 @@ class Engine:
             if self._decoding:
                 self._decoding = batch.lanes
         self._reserved_lanes -= job.width
-        self._kv.evict(batch.count)
         self._kv.release(job)
         del self._admitted[job]
 
@@ -266,16 +266,18 @@ class Engine:
         after = batch.count + 1
         self._chunks = []
         self._decoding = self._chunk_tokens = 0
+        most_steps = SEGMENT_STEPS
         if batch.lanes and kv.full(after):
             self._preempt(after)
+            most_steps = 1  # what was freed beyond need is given out when a step has passed
         elif self._waiting.size:
             self._admit(now_ns, after)
         if self._prefilling:
             self._plan_prompts(now_ns)
         elif batch.lanes:
             steps = batch.steps_to_next_end()
-            if steps > SEGMENT_STEPS:
-                steps = SEGMENT_STEPS
+            if steps > most_steps:
+                steps = most_steps
             if steps > 1 and kv.full(batch.count + steps):
                 steps = kv.steps_that_fit(batch.count, steps)
             self._decoding = batch.lanes
