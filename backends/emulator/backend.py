@@ -234,12 +234,11 @@ class EmulatedGeneration:
             return
         produced = self._backend.engine.produced
         for lane in job.lanes_made:
-            self._say(lane, produced(lane))
+            self._say(self._first_choice[job] + lane.index, lane, produced(lane))
         if self._events:
             self._ready.set()
 
-    def _say(self, lane: Lane, produced: int) -> None:
-        choice = self._first_choice[lane.job] + lane.index
+    def _say(self, choice: int, lane: Lane, produced: int) -> None:
         said = self._said[choice]
         if produced == said:
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 
-from backends.emulator.jobs import OUT_OF_BATCH, Lane
+from backends.emulator.jobs import OUT_OF_BATCH, Job, Lane
 
 STALE_ENDS = 64
 
@@ -25,7 +25,7 @@ class Batch:
         self.context_tokens = 0
         self.count = 0
         self.share_sum_ns = 0
-        self._ends: list[tuple[int, int, Lane]] = []
+        self._ends: list[tuple[int, int, Lane, Job]] = []
         self._joins = 0
         self._stale = 0
 
@@ -35,34 +35,34 @@ class Batch:
         self.share_sum_ns += share_ns
         self.context_tokens += self.lanes * steps
 
-    def join(self, lane: Lane) -> None:
+    def join(self, lane: Lane, job: Job) -> None:
         """A lane enters with its next token."""
         produced = lane.produced
         lane.joined = joined = self.count - produced
         lane.end = end = joined + lane.length - 1
         lane.share_from = self.share_sum_ns
         self.lanes += 1
-        self.context_tokens += lane.job.prompt_tokens + produced + 1
+        self.context_tokens += job.prompt_tokens + produced + 1
         self._joins += 1
-        heappush(self._ends, (end, self._joins, lane))
+        heappush(self._ends, (end, self._joins, lane, job))
 
-    def leave(self, lane: Lane) -> None:
+    def leave(self, lane: Lane, job: Job) -> None:
         """A lane leaves before its end."""
-        self._let_go(lane, self.count - lane.joined + 1)
+        self._let_go(lane, job, self.count - lane.joined + 1)
         self._stale += 1
         if self._stale > STALE_ENDS + self.lanes:
             self._ends = [entry for entry in self._ends if entry[2].end == entry[0]]
             heapify(self._ends)
             self._stale = 0
 
-    def pop_ended(self) -> Lane | None:
+    def pop_ended(self) -> tuple[Lane, Job] | None:
         """A lane that has made its last token, taken out; None when there is no other."""
-        ends = self._ends
-        while ends and ends[0][0] <= self.count:
-            end, _, lane = heappop(ends)
+        ends, count = self._ends, self.count
+        while ends and ends[0][0] <= count:
+            end, _, lane, job = heappop(ends)
             if lane.end == end:
-                self._let_go(lane, lane.length)
-                return lane
+                self._let_go(lane, job, lane.length)
+                return lane, job
             self._stale -= 1
         return None
 
@@ -74,8 +74,7 @@ class Batch:
             self._stale -= 1
         return ends[0][0] - self.count
 
-    def _let_go(self, lane: Lane, produced: int) -> None:
-        job = lane.job
+    def _let_go(self, lane: Lane, job: Job, produced: int) -> None:
         lane.produced = produced
         lane.end = OUT_OF_BATCH
         self.lanes -= 1

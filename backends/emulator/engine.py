@@ -195,7 +195,7 @@ class Engine:
             self._chunk_tokens = sum(self._chunks)
         else:
             for lane in job.lanes:
-                batch.leave(lane)
+                batch.leave(lane, job)
                 self._kv.leave(lane.joined)
             job.last_token_ns = self._segment.anchor_ns
             if self._decoding:
@@ -254,7 +254,8 @@ class Engine:
     def _end_segment(self, now_ns: int) -> None:
         share_ns = self._account(self._segment.steps, now_ns)
         if self._decoding:
-            self._kv.evict(self._batch.count)
+            if self._kv.prefix.idle_blocks:
+                self._kv.evict(self._batch.count)
             self._finish_lanes(now_ns)
         if self._chunks:
             self._read_prompts(share_ns, now_ns)
@@ -305,10 +306,11 @@ class Engine:
 
     def _admit(self, now_ns: int, after: int) -> None:
         """Move jobs from the line into slots, in order, while slots and KV last."""
-        while (job := self._waiting.head()) is not None:
+        waiting = self._waiting
+        while (job := waiting.head()) is not None:
             if self._reserved_lanes + job.width > self._max_sequences or not self._kv.admit(job, after):
                 return
-            self._waiting.remove(job)
+            waiting.remove(job)
             self._reserved_lanes += job.width
             self._admitted[job] = None
             self._prefilling.append(job)
@@ -334,8 +336,8 @@ class Engine:
             self._waiting.push(job, at_head=True)
 
     def _finish_lanes(self, now_ns: int) -> None:
-        while (lane := self._batch.pop_ended()) is not None:
-            job = lane.job
+        while (ended := self._batch.pop_ended()) is not None:
+            lane, job = ended
             self._kv.leave(lane.joined)
             self._reserved_lanes -= 1
             job.width -= 1
@@ -375,8 +377,8 @@ class Engine:
         self._kv.begin(job)
         if job.first_token_ns is None:
             job.first_token_ns = now_ns
-            job.lanes = [Lane(job, index, length) for index, length in enumerate(job.lengths)]
+            job.lanes = [Lane(index, length) for index, length in enumerate(job.lengths)]
             job.lanes_made = tuple(job.lanes)
         for lane in job.lanes:
-            self._batch.join(lane)
+            self._batch.join(lane, job)
             self._kv.join(lane.joined)

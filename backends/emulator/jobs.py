@@ -26,13 +26,12 @@ class Timing(NamedTuple):
 
 
 class Lane:
-    """One answer being decoded. In the batch it has made `decode count - joined + 1` tokens and ends when that count
+    """One answer being decoded; it does not know its job, so that jobs go as soon as nobody holds them. In the batch it has made `decode count - joined + 1` tokens and ends when that count
     reaches `end`; out of it, before, between and after, `end` is `OUT_OF_BATCH` and `produced` says how many."""
 
-    __slots__ = ("end", "index", "job", "joined", "length", "produced", "share_from")
+    __slots__ = ("end", "index", "joined", "length", "produced", "share_from")
 
-    def __init__(self, job: Job, index: int, length: int) -> None:
-        self.job = job
+    def __init__(self, index: int, length: int) -> None:
         self.index = index
         self.length = length
         self.joined = 0

@@ -40,11 +40,11 @@ class KvCache:
         lap, place = divmod(count, self.block)
         return self.held + self.lanes * (lap + 1) - self._laps - sum(self._ring[place + 1 :])
 
-    def full(self, count: int) -> bool:
-        """Whether the lanes outgrow the room by that count."""
+    def full(self, count: int, more: int = 0) -> bool:
+        """Whether the lanes, and so many blocks more, outgrow the room by that count."""
         # The sum over the ring can only lower this, so mostly it need not be made.
-        most = self.held + self.lanes * (count // self.block + 1) - self._laps
-        return most > self.room and self.used(count) > self.room
+        room = self.room - more
+        return self.held + self.lanes * (count // self.block + 1) - self._laps > room and self.used(count) > room
 
     def steps_that_fit(self, count: int, steps: int) -> int:
         """The most steps after `count`, up to `steps`, that the room allows; one is known to fit."""
@@ -73,23 +73,22 @@ class KvCache:
 
     def may_admit(self, job: Job, count: int) -> bool:
         """Whether a job that finds nothing in the prefix cache could be admitted at that count."""
-        return self.used(count) + self._lane_blocks(job) - (-job.prompt_tokens // self.block) <= self.room
+        return not self.full(count, self._lane_blocks(job) - (-job.prompt_tokens // self.block))
 
     def admit(self, job: Job, count: int) -> bool:
         """Give a job its prompt's blocks and the first of each answer, if there is room beside what the lanes will use
         at `count`. Sets `position` to how much of the prompt was found in the cache; a token is left to compute."""
         prompt_tokens, block = job.prompt_tokens, self.block
-        lane_blocks = self._lane_blocks(job)
-        need = lane_blocks - (-prompt_tokens // block)
+        need = self._lane_blocks(job) - (-prompt_tokens // block)
         hits = idle = 0
         if job.prefix is not None:
             limit = min(len(job.prefix), (prompt_tokens - 1) // block)
             hits, idle = self.prefix.match(job.prefix, limit)
-        if self.used(count) + need - hits + idle > self.room:
+        if self.full(count, need - hits + idle):
             return False
-        if job.prefix is not None:
-            if hits:
-                _, job.run = self.prefix.hold(job.prefix, 0, hits, None)
+        if hits:
+            assert job.prefix is not None
+            _, job.run = self.prefix.hold(job.prefix, 0, hits, None)
             self.held += idle
         job.shared_blocks = hits
         job.position = hits * block
@@ -126,7 +125,7 @@ class KvCache:
 
     def evict(self, count: int) -> None:
         """Drop cached blocks whose place is needed at that count."""
-        if self.prefix.idle_blocks:
+        if (idle := self.prefix.idle_blocks) and self.full(count, idle):
             self.prefix.trim(self.room - self.used(count))
 
     def _lane_blocks(self, job: Job) -> int:

@@ -33,7 +33,7 @@ class WaitingLine:
 
     def head(self) -> Job | None:
         """Who is next."""
-        return next(iter(self._first), None)
+        return next(iter(self._first)) if self.size else None
 
     def remove(self, job: Job) -> bool:
         """Leave the line; False if the job was not in it."""
