@@ -89,9 +89,15 @@ class NaiveEngine:
         self.served: dict[NaiveJob, int] = {}
 
     def submit(
-        self, now_ns: int, prompt: int, lengths: Sequence[int], priority: int = 0, prefix: Sequence[int] = ()
+        self,
+        now_ns: int,
+        prompt: int,
+        lengths: Sequence[int],
+        *,
+        priority: int = 0,
+        prefix: Sequence[int] | None = None,
     ) -> NaiveJob:
-        job = NaiveJob(prompt, lengths, priority, prefix)
+        job = NaiveJob(prompt, lengths, priority, prefix or ())
         self._line_up(job, at_head=False)
         if self.end_ns is None:
             self._plan(now_ns)

@@ -26,8 +26,11 @@ class Timing(NamedTuple):
 
 
 class Lane:
-    """One answer being decoded; it does not know its job, so that jobs go as soon as nobody holds them. In the batch it has made `decode count - joined + 1` tokens and ends when that count
-    reaches `end`; out of it, before, between and after, `end` is `OUT_OF_BATCH` and `produced` says how many."""
+    """One answer being decoded. It does not know its job, so that jobs go as soon as nobody holds them.
+
+    In the batch it has made `decode count - joined + 1` tokens and ends when that count reaches `end`; out of it,
+    before, between and after, `end` is `OUT_OF_BATCH` and `produced` says how many.
+    """
 
     __slots__ = ("end", "index", "joined", "length", "produced", "share_from")
 
