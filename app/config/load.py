@@ -112,6 +112,7 @@ def to_spec(backend: BackendConfig) -> BackendSpec:
             emulation.decode_noise,
             emulation.max_sequences,
             emulation.max_waiting,
+            emulation.prefix_cache,
         ),
     )
 
