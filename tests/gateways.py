@@ -28,7 +28,7 @@ from app.config.models import (
     ModelConfig,
     TokenPricing,
 )
-from app.server import uvicorn_config
+from app.listening import uvicorn_config
 from app.wiring import Gateway, build
 from backends.base import Backend
 from backends.clock import Clock
