@@ -18,11 +18,8 @@ DONE = b"data: [DONE]\n\n"
 _encode = msgspec.json.Encoder().encode
 
 
-def usage_block(usage: Usage, cost: CostLines | None, energy_j: float | None) -> dict[str, Any]:
-    """`usage` as OpenAI counts it (cached tokens are part of prompt_tokens), plus what it cost in USD and in joules.
-
-    `cost` is null, never zero, where the price is unknown; so is `energy_estimate_j` where the power is.
-    """
+def token_usage(usage: Usage) -> dict[str, Any]:
+    """`usage` as OpenAI counts it: cached tokens are part of prompt_tokens, reasoning of completion_tokens."""
     prompt = usage.prompt_tokens + usage.cached_tokens
     completion = usage.completion_tokens + usage.reasoning_tokens
     return {
@@ -31,6 +28,16 @@ def usage_block(usage: Usage, cost: CostLines | None, energy_j: float | None) ->
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+def usage_block(usage: Usage, cost: CostLines | None, energy_j: float | None) -> dict[str, Any]:
+    """`token_usage`, plus what it cost in USD and in joules.
+
+    `cost` is null, never zero, where the price is unknown; so is `energy_estimate_j` where the power is.
+    """
+    return {
+        **token_usage(usage),
         "cost": None if cost is None else cost.total_nusd / 1e9,
         "cost_details": None
         if cost is None
@@ -51,7 +58,7 @@ def whole(
     created_s: int,
     model: str,
     choices: Sequence[tuple[str, FinishReason]],
-    usage: Mapping[str, Any],
+    usage: Mapping[str, Any] | None,
     extra: Mapping[str, Any] | None = None,
 ) -> bytes:
     """A complete answer; `choices` are (text, finish reason) in index order."""

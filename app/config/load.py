@@ -71,6 +71,17 @@ def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) 
     return LoadedConfig(path, config, sheets, _hash(config, sheets), _epoch(config, sheets), warnings)
 
 
+def shipped_sheets() -> Datasheets:
+    """The shipped chips and models.
+
+    Raises: ConfigError.
+    """
+    sheets, problems = _datasheets(shipped(), {})
+    if problems:
+        raise ConfigError(problems)
+    return sheets
+
+
 def shipped() -> Path:
     """The folder of shipped YAML: beside a checkout, or inside an installed package."""
     here = Path(__file__).resolve()

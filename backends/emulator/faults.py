@@ -5,7 +5,7 @@ falls below its share applies; the draw follows from (seed, request number, rule
 requests in every run. What a fault does to bytes is the server's part (`app.emulate`).
 
     refuse              the connection is closed without an answer
-    status              an HTTP error (429, 500, 503, 401 ...), with Retry-After if `retry_after_s` is given
+    http_error          an HTTP `status` (429, 500, 503, 401 ...), with Retry-After if `retry_after_s` is given
     hang                no first byte for `hang_s`; None = never
     drip                bytes trickle: `chunk_bytes` at a time, `pause_s` apart
     cut                 the connection is closed after `after_chunks` chunks (an answer in one piece: after half of it)
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 FaultKind = Literal[
-    "refuse", "status", "hang", "drip", "cut", "malformed", "missing_usage", "wrong_content_type", "slow"
+    "refuse", "http_error", "hang", "drip", "cut", "malformed", "missing_usage", "wrong_content_type", "slow"
 ]
 KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 
