@@ -18,10 +18,10 @@ from backends.clock import Clock
 from backends.datasheet import Datasheets
 from backends.emulator.traits import Traits
 from backends.errors import UnknownKind
-from backends.types import BackendSpec
+from backends.types import BackendSpec, LiveSpec
 
 
-def build(spec: BackendSpec, sheets: Datasheets, clock: Clock) -> Backend:
+def build(spec: BackendSpec | LiveSpec, sheets: Datasheets, clock: Clock) -> Backend:
     """A backend as configured, not yet started.
 
     Raises: UnknownKind; UnknownFigure; DoesNotFit; BackendConfigError.
@@ -41,6 +41,11 @@ def kinds() -> tuple[str, ...]:
     """Every kind there is a module for."""
     names = (module.name for module in pkgutil.iter_modules(backends.__path__) if not module.ispkg)
     return tuple(sorted(name for name in names if hasattr(import_module(f"backends.{name}"), "SUBSTRATE")))
+
+
+def emulated_kinds() -> tuple[str, ...]:
+    """The kinds whose silicon can be emulated."""
+    return tuple(kind for kind in kinds() if traits(kind) is not None)
 
 
 def _module(kind: str) -> ModuleType:

@@ -20,10 +20,10 @@ import uvicorn
 
 from app.config.load import LoadedConfig, load
 from app.config.models import (
-    BackendConfig,
     CacheOff,
     Config,
     DeploymentConfig,
+    EmulatedBackendConfig,
     LedgerConfig,
     ModelConfig,
     TokenPricing,
@@ -78,7 +78,7 @@ def scripted_config(folder: Path, backends: Sequence[ScriptedBackend], **section
     """A configuration for scripted backends, all serving model `m` at token prices."""
     shipped = load()
     listed = tuple(
-        BackendConfig(
+        EmulatedBackendConfig(
             name=backend.info.name,
             kind="gpu",
             chip="h100",

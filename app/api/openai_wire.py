@@ -15,7 +15,15 @@ from backends.types import Endpoint, FinishReason, Usage
 
 DONE = b"data: [DONE]\n\n"
 
+
+class _Identity(msgspec.Struct):
+    id: str
+    created: int
+
+
 _encode = msgspec.json.Encoder().encode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_identity = msgspec.json.Decoder(_Identity).decode
 
 
 def token_usage(usage: Usage) -> dict[str, Any]:
@@ -92,6 +100,27 @@ def whole(
     return _encode(body)
 
 
+def passed_on(raw: bytes, model: str, usage: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> bytes:
+    """A real service's answer in one piece as the client gets it: every field as it came, but for model and usage."""
+    return _encode({**_decode_fields(raw), "model": model, "usage": usage, **(extra or {})})
+
+
+def with_extra(frames: bytes, extra: Mapping[str, Any]) -> bytes:
+    """Frames of a real service with keys added at the top level of the last one."""
+    before, mark, data = frames.rpartition(b"data: ")
+    return before + mark + _encode({**_decode_fields(data), **extra}) + b"\n\n"
+
+
+def identity(frames: bytes) -> tuple[str, int] | None:
+    """(id, created) of a real service's stream, which its last frames share though we write them."""
+    _, mark, data = frames.partition(b"data: ")
+    try:
+        found = _decode_identity(data.partition(b"\n")[0]) if mark else None
+    except msgspec.DecodeError:
+        return None
+    return None if found is None else (found.id, found.created)
+
+
 class StreamFrames:
     """The SSE frames of one stream."""
 
@@ -138,6 +167,10 @@ class StreamFrames:
             + b'"choices":[{"index":%d,%b,"logprobs":null,"finish_reason":"%b"}]' % (index, empty, reason.encode())
             + tail
         )
+
+    def aside(self, extra: Mapping[str, Any]) -> bytes:
+        """A frame that carries `extra` keys and no choice."""
+        return self._head + b'"choices":[],' + _encode(extra)[1:-1] + self._tail
 
     def usage(self, usage: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> bytes:
         """The frame that carries usage and no choice."""

@@ -17,7 +17,7 @@ from backends import datasheet
 
 T = TypeVar("T")
 
-_UNION_TAGS = ("[key]", "tokens", "chip_hours", "memory", "redis", "off")
+_UNION_TAGS = ("[key]", "tokens", "chip_hours", "memory", "redis", "off", "emulated", "live")
 _MISSING = ("missing", "missing_argument")
 EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - recognised, not listened on
 
@@ -56,6 +56,8 @@ def cross_check(
         if backend.name in names:
             check.add((*at, "name"), f"the backend '{backend.name}' is given twice")
         names.add(backend.name)
+        if isinstance(backend, models.LiveBackendConfig):
+            _check_live(backend, at, check)
         for place, deployment in enumerate(backend.deployments):
             check.known((*at, "deployments", place, "model"), "model", deployment.model, config.models)
     taken = set(config.models)
@@ -97,6 +99,12 @@ def warnings(config: Config) -> tuple[str, ...]:
         for backend in config.backends
         if backend.pricing.confidence in ("assumed", "estimate", "not public")
     ]
+    found += [
+        f"backend '{backend.name}': a live service does not tell its engine time, so chip_hours leave its requests "
+        "unpriced (pricing of type tokens bills them by usage)"
+        for backend in config.backends
+        if isinstance(backend, models.LiveBackendConfig) and isinstance(backend.pricing, models.ChipHourPricing)
+    ]
     for name in config.models:
         backends = [b for b in config.backends if any(d.model == name for d in b.deployments)]
         if backends and all(backend.drained for backend in backends):
@@ -121,6 +129,20 @@ class _References:
         if name not in known:
             listed = ", ".join(sorted(known)) or "none"
             self.add(path, f"there is no {what} '{name}'{suggestion(name, known)} (there are: {listed})")
+
+
+def _check_live(backend: models.LiveBackendConfig, at: Sequence[str | int], check: _References) -> None:
+    if (backend.chip is None) != (backend.chips is None):
+        check.add(at, "`chip` and `chips` go together")
+    elif backend.chip is None:
+        if backend.profile is None:
+            check.add(at, "what latency to expect must be known: declare `profile`, or `chip` and `chips`")
+        if isinstance(backend.pricing, models.ChipHourPricing):
+            check.add((*at, "pricing"), "a price by the chip-hour needs `chip` and `chips`")
+    served = [deployment.model for deployment in backend.deployments]
+    for place, model in enumerate(served):
+        if model in served[:place]:
+            check.add((*at, "deployments", place, "model"), f"the model '{model}' is given twice")
 
 
 def _check_server(config: Config, check: _References) -> None:
@@ -192,4 +214,4 @@ def _every_key() -> Sequence[str]:
 
 
 def _secret(path: Sequence[str | int]) -> bool:
-    return any(str(part) in ("admin_token", "url") for part in path)
+    return any(str(part) in ("admin_token", "url", "api_key") for part in path)

@@ -114,6 +114,7 @@ class Metrics:
             1e-9,
         )
         self.unpriced = add("unpriced_requests", "Attempts whose cost is unknown (not zero)", ("model", "backend"))
+        self.estimated_usage = add("estimated_usage", "Attempts whose tokens were not told but counted", ("backend",))
         self.wasted = add("wasted_cost_usd", "Paid for, not delivered", ("backend", "reason"), nusd)
         self.cache_lookups = add("cache_lookups", "Cache look-ups", ("kind", "result", "model"))
         self.cache_saved = add("cache_saved_usd", "What cache hits would have cost", ("kind", "model"), nusd)
