@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Literal, Protocol, Self
 
 from app.cache.base import CachedAnswer, CachedChoice
@@ -18,6 +19,9 @@ from backends.errors import BackendError
 from backends.types import ChoiceEnd, Event, FinishReason, TokenChunk, Usage
 
 CacheResult = Literal["hit", "semantic", "coalesced", "miss", "off"]
+
+REPEATABLE = ("stop", "length")
+"""Ends of answers that the cache may keep."""
 
 
 class Answer(Protocol):
@@ -116,10 +120,15 @@ class LiveAnswer:
         )
 
     def _remember(self, event: Event) -> None:
+        """What the cache keeps is text. An answer that is more than that cannot be repeated, so it is not kept."""
         if type(event) is TokenChunk:
             self._texts[event.index].append(event.text)
+            if not event.plain:
+                self._keep = None
         elif type(event) is ChoiceEnd:
             self._reasons[event.index] = event.reason
+            if event.reason not in REPEATABLE:
+                self._keep = None
 
 
 class ReplayedAnswer:
@@ -153,4 +162,4 @@ class ReplayedAnswer:
 
 def replayed_usage(usage: Usage) -> Usage:
     """The usage of a cache hit: nothing was read anew."""
-    return Usage(0, usage.prompt_tokens + usage.cached_tokens, usage.completion_tokens, usage.reasoning_tokens)
+    return replace(usage, prompt_tokens=0, cached_tokens=usage.prompt_tokens + usage.cached_tokens)

@@ -28,8 +28,8 @@ Stage = Literal["cache", "score", "total"]
 
 HTTP_TOO_MANY_REQUESTS = 429
 
-Times = tuple[float, float | None, float]
-"""TTFT, TPOT and end to end, in seconds; a TPOT of None where there is none."""
+Times = tuple[float | None, float | None, float]
+"""TTFT, TPOT and end to end, in seconds; None where there is none, or where nobody can tell."""
 
 _NEVER: Times = (inf, inf, inf)
 
@@ -177,6 +177,8 @@ class Bookkeeper:
             metrics.ttft.observe(labels, record.ttft_s)
         if attempt.number > 1:
             metrics.retries.add((backend, "failover"))
+        if record.usage.estimated:
+            metrics.estimated_usage.add((backend,))
         if record.outcome == "failed":
             metrics.upstream_errors.add((backend, record.reason))
         if record.outcome != "ok":
@@ -222,9 +224,10 @@ def _times(answer: Answer, started_ns: int, took_ns: int) -> Times | None:
     attempt = answer.attempt
     if attempt.end == "failed":
         return _NEVER
-    if attempt.end != "ok" or attempt.first_token_ns is None or attempt.ended_ns is None:
+    if attempt.end != "ok" or attempt.ended_ns is None:
         return None
-    return (attempt.first_token_ns - started_ns) / 1e9, attempt.tpot_s(), (attempt.ended_ns - started_ns) / 1e9
+    ttft_s = None if attempt.first_token_ns is None else (attempt.first_token_ns - started_ns) / 1e9
+    return ttft_s, attempt.tpot_s(), (attempt.ended_ns - started_ns) / 1e9
 
 
 def _reason(error: errors.BackendError | None) -> str:

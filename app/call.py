@@ -28,6 +28,9 @@ class Options:
 
 NO_OPTIONS = Options()
 
+FIELDS = {"json_schema": "response_format", "vision": "messages"}
+"""The request's field that asks for a capability, where it is not called the same."""
+
 
 class Call(NamedTuple):
     """A parsed request.

@@ -182,7 +182,7 @@ def from_backend(error: backend_errors.BackendError) -> ApiError:
     if isinstance(error, backend_errors.ContextExceeded):
         return BadRequest(text, param=error.param, code="context_length_exceeded")
     if isinstance(error, backend_errors.RequestRefused):
-        return BadRequest(text, param=error.param)
+        return BadRequest(text, param=error.param, code=error.code)
     if isinstance(error, backend_errors.Saturated):
         return Overloaded(text, retry_after_s=error.retry_after_s)
     if isinstance(error, backend_errors.BackendTimeout):

@@ -22,7 +22,7 @@ from app.errors import BadRequest
 
 
 class GatewayProtocol(HttpToolsProtocol):
-    """One write per pass of the loop; `scope["extensions"]` offers `when_lost`."""
+    """One write per pass of the loop; `scope["extensions"]` offers `when_lost` and `hang_up`."""
 
     _when_lost: Callable[[], None] | None = None
     _lost = False
@@ -32,7 +32,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {DISCONNECT: {"when_lost": self.when_lost}}
+        self.scope["extensions"] = {DISCONNECT: {"when_lost": self.when_lost, "hang_up": self.hang_up}}
 
     def send_400_response(self, msg: str) -> None:
         """What is not HTTP is answered in the shape of every other error; no application sees it."""
@@ -46,6 +46,10 @@ class GatewayProtocol(HttpToolsProtocol):
         self._lost = True
         if self._when_lost is not None:
             self._when_lost()
+
+    def hang_up(self) -> None:
+        """Close the connection once what was written has gone out, whether or not a response is whole."""
+        self.transport.close()
 
     def when_lost(self, callback: Callable[[], None] | None) -> None:
         """Have `callback` called once the client has gone, soon if it already has; None takes it back."""

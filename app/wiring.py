@@ -200,14 +200,16 @@ def _gauges(backends: Iterable[BackendConfig], fleet: Fleet, rates: Mapping[str,
         backend = fleet.backends[each.name]
         now, load, rate = backend.snapshot(), fleet.state.loads.get(each.name), rates[each.name]
         provisioned_ns = now.busy_ns + now.idle_ns
-        owned = isinstance(rate, cost.ChipHourRates)
+        # A live service tells no engine time, and what is not known is not counted as zero.
+        owned = isinstance(rate, cost.ChipHourRates) and backend.info.mode == "emulated"
+        chips = each.chips or 0
         yield BackendGauge(
             each.name,
             backend.info.substrate,
             load.sequences if load else 0,
             now.waiting,
-            now.busy_ns * each.chips,
-            provisioned_ns * each.chips,
+            now.busy_ns * chips,
+            provisioned_ns * chips,
             cost.price_of_time(rate, provisioned_ns) if owned else None,  # type: ignore[arg-type]
             None if (power := backend.info.power) is None else power.energy_j(now.busy_ns, now.idle_ns),
         )

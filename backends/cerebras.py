@@ -7,18 +7,18 @@ prompts are not kept for later (no prefix cache: an assumption).
 
 from __future__ import annotations
 
+from backends import building
 from backends.base import Backend
 from backends.clock import Clock
 from backends.datasheet import Datasheets
-from backends.emulator.build import emulated
 from backends.emulator.traits import Traits
-from backends.types import BackendSpec, Substrate
+from backends.types import BackendSpec, LiveSpec, Substrate
 
 SUBSTRATE: Substrate = "cerebras"
 
 TRAITS = Traits(law="pipeline", kv_block_tokens=1, prefix_cache=False)
 
 
-def build(spec: BackendSpec, sheets: Datasheets, clock: Clock) -> Backend:
+def build(spec: BackendSpec | LiveSpec, sheets: Datasheets, clock: Clock) -> Backend:
     """Raises: UnknownFigure; DoesNotFit; BackendConfigError."""
-    return emulated(spec, sheets, clock, SUBSTRATE, TRAITS)
+    return building.backend(spec, sheets, clock, SUBSTRATE, TRAITS)

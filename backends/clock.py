@@ -1,7 +1,7 @@
 """Where time comes from. Nothing in Turnout reads a clock of its own.
 
-`SystemClock` is the machine's; `VirtualClock` moves only when told to, so that hours of traffic can be
-replayed in seconds and tests never sleep.
+`SystemClock` is the machine's; `ScaledClock` runs faster or slower than another; `VirtualClock` moves only when told
+to, so that hours of traffic can be replayed in seconds and tests never sleep.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import heapq
 import time
 from itertools import count
+from math import ceil
 from typing import Protocol
 
 
@@ -40,6 +41,28 @@ class SystemClock:
 
     async def sleep_until(self, when_ns: int) -> None:
         await asyncio.sleep(max(0, when_ns - time.monotonic_ns()) / 1e9)
+
+
+class ScaledClock:
+    """Another clock, run `factor` times as fast from the moment it is made: an hour of an engine's time in minutes."""
+
+    def __init__(self, clock: Clock, factor: float) -> None:
+        self._clock = clock
+        self._factor = factor
+        self._start_ns = clock.now_ns()
+        self._wall_start_ns = clock.wall_ns()
+
+    def now_ns(self) -> int:
+        return self._start_ns + self._passed_ns()
+
+    def wall_ns(self) -> int:
+        return self._wall_start_ns + self._passed_ns()
+
+    async def sleep_until(self, when_ns: int) -> None:
+        await self._clock.sleep_until(self._start_ns + ceil((when_ns - self._start_ns) / self._factor))
+
+    def _passed_ns(self) -> int:
+        return int((self._clock.now_ns() - self._start_ns) * self._factor)
 
 
 class VirtualClock:

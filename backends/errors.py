@@ -51,13 +51,14 @@ class BackendError(TurnoutBackendError):
 
 
 class RequestRefused(BackendError):
-    """The request itself is at fault; `param` names the field."""
+    """The request itself is at fault; `param` names the field, `code` is the service's own word for it."""
 
     client_fault = True
 
-    def __init__(self, message: str, param: str | None = None) -> None:
+    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
         self.param = param
+        self.code = code
 
 
 class ContextExceeded(RequestRefused):

@@ -5,18 +5,18 @@ Deviates in nothing: the other substrates are described by how they differ from 
 
 from __future__ import annotations
 
+from backends import building
 from backends.base import Backend
 from backends.clock import Clock
 from backends.datasheet import Datasheets
-from backends.emulator.build import emulated
 from backends.emulator.traits import Traits
-from backends.types import BackendSpec, Substrate
+from backends.types import BackendSpec, LiveSpec, Substrate
 
 SUBSTRATE: Substrate = "gpu"
 
 TRAITS = Traits(law="roofline", prefill="shared", prefill_budget=2048, kv_block_tokens=16)
 
 
-def build(spec: BackendSpec, sheets: Datasheets, clock: Clock) -> Backend:
+def build(spec: BackendSpec | LiveSpec, sheets: Datasheets, clock: Clock) -> Backend:
     """Raises: UnknownFigure; DoesNotFit; BackendConfigError."""
-    return emulated(spec, sheets, clock, SUBSTRATE, TRAITS)
+    return building.backend(spec, sheets, clock, SUBSTRATE, TRAITS)

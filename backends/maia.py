@@ -6,18 +6,18 @@ no BF16 figure (datasheet `maia200`, bf16_tflops). At FP8 and FP4 the engine is 
 
 from __future__ import annotations
 
+from backends import building
 from backends.base import Backend
 from backends.clock import Clock
 from backends.datasheet import Datasheets
-from backends.emulator.build import emulated
 from backends.emulator.traits import Traits
-from backends.types import BackendSpec, Substrate
+from backends.types import BackendSpec, LiveSpec, Substrate
 
 SUBSTRATE: Substrate = "maia"
 
 TRAITS = Traits(compute_divisor={"bf16": 16.0})
 
 
-def build(spec: BackendSpec, sheets: Datasheets, clock: Clock) -> Backend:
+def build(spec: BackendSpec | LiveSpec, sheets: Datasheets, clock: Clock) -> Backend:
     """Raises: UnknownFigure; DoesNotFit; BackendConfigError."""
-    return emulated(spec, sheets, clock, SUBSTRATE, TRAITS)
+    return building.backend(spec, sheets, clock, SUBSTRATE, TRAITS)

@@ -7,12 +7,12 @@ traffic; a longer one is compiled at its first use (20 s, an assumption). JetStr
 
 from __future__ import annotations
 
+from backends import building
 from backends.base import Backend
 from backends.clock import Clock
 from backends.datasheet import Datasheets
-from backends.emulator.build import emulated
 from backends.emulator.traits import StaticShapes, Traits
-from backends.types import BackendSpec, Substrate
+from backends.types import BackendSpec, LiveSpec, Substrate
 
 SUBSTRATE: Substrate = "tpu"
 
@@ -24,6 +24,6 @@ TRAITS = Traits(
 )
 
 
-def build(spec: BackendSpec, sheets: Datasheets, clock: Clock) -> Backend:
+def build(spec: BackendSpec | LiveSpec, sheets: Datasheets, clock: Clock) -> Backend:
     """Raises: UnknownFigure; DoesNotFit; BackendConfigError."""
-    return emulated(spec, sheets, clock, SUBSTRATE, TRAITS)
+    return building.backend(spec, sheets, clock, SUBSTRATE, TRAITS)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 Endpoint = Literal["chat", "completion"]
 Substrate = Literal["maia", "groq", "tpu", "trainium", "gpu", "cerebras", "hosted", "local"]
 Capability = Literal["tools", "json_schema", "vision", "logprobs", "n"]
@@ -47,19 +47,27 @@ class GenerationRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TokenChunk:
-    """Text of one choice as it appears; `tokens` is how many tokens it holds."""
+    """Text of one choice as it appears; `tokens` is how many tokens it holds, as far as that is told (at least 1).
+
+    `raw` is what a real service sent for it, ready to be passed on: whole SSE frames of a stream, the whole body of an
+    answer in one piece. None = nothing to pass on, the writer makes its own; b"" = it went with an earlier event.
+    `plain` says that `text` is all there is; tool calls, reasoning or log-probabilities are only in `raw`.
+    """
 
     index: int
     text: str
     tokens: int
+    raw: bytes | None = None
+    plain: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class ChoiceEnd:
-    """A choice is complete; no further chunk carries its index."""
+    """A choice is complete; no further chunk carries its index. `raw` as of a `TokenChunk`."""
 
     index: int
     reason: FinishReason
+    raw: bytes | None = None
 
 
 Event = TokenChunk | ChoiceEnd
@@ -67,12 +75,16 @@ Event = TokenChunk | ChoiceEnd
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens by disjoint kind: `prompt_tokens` is the uncached part of the prompt."""
+    """Tokens by disjoint kind: `prompt_tokens` is the uncached part of the prompt.
+
+    `estimated` where a real service did not say, and chunks and characters were counted instead.
+    """
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
     reasoning_tokens: int = 0
+    estimated: bool = False
 
     @property
     def total_tokens(self) -> int:
@@ -153,14 +165,15 @@ class PowerEstimate:
 class BackendInfo:
     """What is fixed about a backend for as long as a configuration lives.
 
-    `power` None means that nobody has published what such chips draw.
+    `chip` None means that nobody says what a live service runs on; `power` None that nobody has published what such
+    chips draw.
     """
 
     name: str
     substrate: Substrate
     mode: Literal["emulated", "live"]
-    chip: str
-    chips: int
+    chip: str | None
+    chips: int | None
     deployments: Mapping[str, DeploymentInfo]
     power: PowerEstimate | None = None
 
@@ -225,3 +238,48 @@ class BackendSpec:
     chips: int
     deployments: tuple[DeploymentSpec, ...]
     emulation: EmulationSpec = field(default_factory=EmulationSpec)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveDeploymentSpec:
+    """A model on a live backend. `upstream_model` is what the service calls it; None = the same.
+
+    `precision` is needed where latency is forecast from a chip's datasheet, `context_tokens` where the model has none.
+    """
+
+    model: str
+    upstream_model: str | None = None
+    precision: str | None = None
+    kv_precision: str | None = None
+    context_tokens: int | None = None
+    capabilities: frozenset[Capability] = frozenset({"n"})
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTimeouts:
+    """Seconds to wait for a connection, for the first byte of a stream, for each byte after it, and for an answer
+    that is not streamed, whose first byte comes when all of it is done."""
+
+    connect_s: float = 5.0
+    first_byte_s: float = 60.0
+    idle_s: float = 60.0
+    whole_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSpec:
+    """One configured real service, as the registry builds it.
+
+    What is expected of it before it has been observed is `profile`, or follows from `chip` and `chips`.
+    """
+
+    name: str
+    kind: str
+    url: str
+    deployments: tuple[LiveDeploymentSpec, ...]
+    api_key: str | None = field(default=None, repr=False)
+    chip: str | None = None
+    chips: int | None = None
+    profile: LatencyProfile | None = None
+    timeouts: LiveTimeouts = LiveTimeouts()
+    max_connections: int = 256

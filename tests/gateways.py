@@ -20,15 +20,15 @@ import uvicorn
 
 from app.config.load import LoadedConfig, load
 from app.config.models import (
-    BackendConfig,
     CacheOff,
     Config,
     DeploymentConfig,
+    EmulatedBackendConfig,
     LedgerConfig,
     ModelConfig,
     TokenPricing,
 )
-from app.server import uvicorn_config
+from app.listening import uvicorn_config
 from app.wiring import Gateway, build
 from backends.base import Backend
 from backends.clock import Clock
@@ -78,7 +78,7 @@ def scripted_config(folder: Path, backends: Sequence[ScriptedBackend], **section
     """A configuration for scripted backends, all serving model `m` at token prices."""
     shipped = load()
     listed = tuple(
-        BackendConfig(
+        EmulatedBackendConfig(
             name=backend.info.name,
             kind="gpu",
             chip="h100",

@@ -20,7 +20,8 @@ def sheets() -> Datasheets:
 @cache
 def shipped_specs() -> dict[str, BackendSpec]:
     """The shipped fleet, by name."""
-    return {backend.name: to_spec(backend) for backend in load().config.backends}
+    specs = map(to_spec, load().config.backends)
+    return {spec.name: spec for spec in specs if isinstance(spec, BackendSpec)}
 
 
 def spec_of(kind: str, model: str = "llama-3.1-8b", emulation: EmulationSpec = QUIET) -> BackendSpec:

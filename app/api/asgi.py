@@ -16,7 +16,8 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 DISCONNECT = "turnout.disconnect"
-"""Extension of a scope: `when_lost(function)` has it called when the client has gone, `when_lost(None)` does not."""
+"""Extension of a scope: `when_lost(function)` has it called when the client has gone, `when_lost(None)` does not;
+`hang_up()` closes the connection after what was written."""
 
 DISCARD_FACTOR = 8
 """An oversized body is read to its end up to this many limits, so that the client sees the 413, not a reset."""

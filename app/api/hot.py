@@ -18,6 +18,7 @@ from app.api.exchange import Exchange
 from app.api.headers import client_request_id, parse
 from app.api.receipts import receipt
 from app.api.response_headers import ResponseHeaders
+from app.api.stream_writer import StreamWriter
 from app.bookkeeper import Bookkeeper
 from app.call import Call
 from app.errors import ApiError, InternalError, MethodNotAllowed, ShuttingDown
@@ -133,24 +134,29 @@ class HotEndpoints:
     async def _collect(self, exchange: Exchange, call: Call, answer: Answer) -> bytes:
         texts: list[list[str]] = [[] for _ in range(call.choices)]
         reasons: list[FinishReason] = ["stop"] * call.choices
+        raw = b""
         async for event in answer:
+            raw = raw or event.raw or b""
             if type(event) is TokenChunk:
                 texts[event.index].append(event.text)
             elif type(event) is ChoiceEnd:
                 reasons[event.index] = event.reason
+        usage = openai_wire.usage_block(answer.usage(), answer.cost, answer.energy_j)
+        if raw:
+            return openai_wire.passed_on(raw, answer.model, usage, self._debug(call, answer))
         return openai_wire.whole(
             call.endpoint,
             self._ids.response(call.endpoint),
             self._clock.wall_ns() // 1_000_000_000,
             answer.model,
             [("".join(parts), reason) for parts, reason in zip(texts, reasons, strict=True)],
-            openai_wire.usage_block(answer.usage(), answer.cost, answer.energy_j),
+            usage,
             self._debug(call, answer),
         )
 
     async def _stream(self, exchange: Exchange, call: Call, answer: Answer) -> bytes:
         """Writes all but the end, which is returned: [DONE], or an error event if the backend failed midway."""
-        frames = openai_wire.StreamFrames(
+        writer = StreamWriter(
             call.endpoint,
             self._ids.response(call.endpoint),
             self._clock.wall_ns() // 1_000_000_000,
@@ -160,33 +166,14 @@ class HotEndpoints:
         exchange.status = 200
         headers = SSE_HEADERS + self._headers.answered(exchange, answer, final=False)
         await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
-        begun: set[int] = set()
-        ended: ChoiceEnd | None = None
         try:
             async for event in answer:
-                frame = b"" if ended is None else frames.finish(ended.index, ended.reason)
-                ended = None
-                if event.index not in begun:
-                    begun.add(event.index)
-                    frame += frames.role(event.index)
-                if type(event) is TokenChunk:
-                    frame += frames.text(event.index, event.text)
-                elif type(event) is ChoiceEnd:
-                    ended = event  # written late: the last one may carry the receipt, final only at the end
-                if frame:
+                if frame := writer.event(event):
                     await exchange.write({"type": "http.response.body", "body": frame, "more_body": True}, self._clock)
         except ApiError as error:
-            finished = b"" if ended is None else frames.finish(ended.index, ended.reason)
-            return finished + openai_wire.stream_error(error.body())
-        debug = self._debug(call, answer)
-        last = (
-            b""
-            if ended is None
-            else frames.finish(ended.index, ended.reason, None if exchange.include_usage else debug)
-        )
-        if exchange.include_usage:
-            last += frames.usage(openai_wire.usage_block(answer.usage(), answer.cost, answer.energy_j), debug)
-        return last + openai_wire.DONE
+            return writer.failed(error.body())
+        usage = openai_wire.usage_block(answer.usage(), answer.cost, answer.energy_j)
+        return writer.end(usage, self._debug(call, answer))
 
     @staticmethod
     def _debug(call: Call, answer: Answer) -> Mapping[str, Any] | None:

@@ -15,14 +15,19 @@ from backends.types import Endpoint, FinishReason, Usage
 
 DONE = b"data: [DONE]\n\n"
 
+
+class _Identity(msgspec.Struct):
+    id: str
+    created: int
+
+
 _encode = msgspec.json.Encoder().encode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_identity = msgspec.json.Decoder(_Identity).decode
 
 
-def usage_block(usage: Usage, cost: CostLines | None, energy_j: float | None) -> dict[str, Any]:
-    """`usage` as OpenAI counts it (cached tokens are part of prompt_tokens), plus what it cost in USD and in joules.
-
-    `cost` is null, never zero, where the price is unknown; so is `energy_estimate_j` where the power is.
-    """
+def token_usage(usage: Usage) -> dict[str, Any]:
+    """`usage` as OpenAI counts it: cached tokens are part of prompt_tokens, reasoning of completion_tokens."""
     prompt = usage.prompt_tokens + usage.cached_tokens
     completion = usage.completion_tokens + usage.reasoning_tokens
     return {
@@ -31,6 +36,16 @@ def usage_block(usage: Usage, cost: CostLines | None, energy_j: float | None) ->
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+def usage_block(usage: Usage, cost: CostLines | None, energy_j: float | None) -> dict[str, Any]:
+    """`token_usage`, plus what it cost in USD and in joules.
+
+    `cost` is null, never zero, where the price is unknown; so is `energy_estimate_j` where the power is.
+    """
+    return {
+        **token_usage(usage),
         "cost": None if cost is None else cost.total_nusd / 1e9,
         "cost_details": None
         if cost is None
@@ -51,7 +66,7 @@ def whole(
     created_s: int,
     model: str,
     choices: Sequence[tuple[str, FinishReason]],
-    usage: Mapping[str, Any],
+    usage: Mapping[str, Any] | None,
     extra: Mapping[str, Any] | None = None,
 ) -> bytes:
     """A complete answer; `choices` are (text, finish reason) in index order."""
@@ -83,6 +98,27 @@ def whole(
     if extra:
         body.update(extra)
     return _encode(body)
+
+
+def passed_on(raw: bytes, model: str, usage: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> bytes:
+    """A real service's answer in one piece as the client gets it: every field as it came, but for model and usage."""
+    return _encode({**_decode_fields(raw), "model": model, "usage": usage, **(extra or {})})
+
+
+def with_extra(frames: bytes, extra: Mapping[str, Any]) -> bytes:
+    """Frames of a real service with keys added at the top level of the last one."""
+    before, mark, data = frames.rpartition(b"data: ")
+    return before + mark + _encode({**_decode_fields(data), **extra}) + b"\n\n"
+
+
+def identity(frames: bytes) -> tuple[str, int] | None:
+    """(id, created) of a real service's stream, which its last frames share though we write them."""
+    _, mark, data = frames.partition(b"data: ")
+    try:
+        found = _decode_identity(data.partition(b"\n")[0]) if mark else None
+    except msgspec.DecodeError:
+        return None
+    return None if found is None else (found.id, found.created)
 
 
 class StreamFrames:
@@ -131,6 +167,10 @@ class StreamFrames:
             + b'"choices":[{"index":%d,%b,"logprobs":null,"finish_reason":"%b"}]' % (index, empty, reason.encode())
             + tail
         )
+
+    def aside(self, extra: Mapping[str, Any]) -> bytes:
+        """A frame that carries `extra` keys and no choice."""
+        return self._head + b'"choices":[],' + _encode(extra)[1:-1] + self._tail
 
     def usage(self, usage: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> bytes:
         """The frame that carries usage and no choice."""

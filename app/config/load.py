@@ -20,12 +20,20 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import TypeAdapter
 
 from app.config import trial, validate
-from app.config.models import BackendConfig, Config
+from app.config.models import Config, EmulatedBackendConfig, LiveBackendConfig
 from app.config.source import Source, parse
 from app.errors import ConfigError
 from app.routing import discovery, pickers, scorers
 from backends.datasheet import ChipSheet, Datasheets, ModelSheet
-from backends.types import BackendSpec, DeploymentSpec, EmulationSpec
+from backends.types import (
+    BackendSpec,
+    DeploymentSpec,
+    EmulationSpec,
+    LatencyProfile,
+    LiveDeploymentSpec,
+    LiveSpec,
+    LiveTimeouts,
+)
 
 MAIN_FILE = "turnout.yaml"
 SHIPPED = "shipped"
@@ -71,6 +79,17 @@ def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) 
     return LoadedConfig(path, config, sheets, _hash(config, sheets), _epoch(config, sheets), warnings)
 
 
+def shipped_sheets() -> Datasheets:
+    """The shipped chips and models.
+
+    Raises: ConfigError.
+    """
+    sheets, problems = _datasheets(shipped(), {})
+    if problems:
+        raise ConfigError(problems)
+    return sheets
+
+
 def shipped() -> Path:
     """The folder of shipped YAML: beside a checkout, or inside an installed package."""
     here = Path(__file__).resolve()
@@ -89,13 +108,21 @@ def redacted(config: Config) -> dict[str, Any]:
     dump = config.model_dump(mode="json")
     if dump["server"]["admin_token"] is not None:
         dump["server"]["admin_token"] = SECRET
+    for backend in dump["backends"]:
+        if backend.get("api_key") is not None:
+            backend["api_key"] = SECRET
     if "url" in dump["cache"]:
         dump["cache"]["url"] = _without_secrets(dump["cache"]["url"])
     return dump
 
 
-def to_spec(backend: BackendConfig) -> BackendSpec:
+def to_spec(backend: EmulatedBackendConfig | LiveBackendConfig) -> BackendSpec | LiveSpec:
     """A configured backend as the registry builds it."""
+    return _live_spec(backend) if isinstance(backend, LiveBackendConfig) else emulated_spec(backend)
+
+
+def emulated_spec(backend: EmulatedBackendConfig) -> BackendSpec:
+    """An emulated one."""
     emulation = backend.emulation
     return BackendSpec(
         name=backend.name,
@@ -114,6 +141,32 @@ def to_spec(backend: BackendConfig) -> BackendSpec:
             emulation.max_waiting,
             emulation.prefix_cache,
         ),
+    )
+
+
+def _live_spec(backend: LiveBackendConfig) -> LiveSpec:
+    profile = backend.profile
+    return LiveSpec(
+        name=backend.name,
+        kind=backend.kind,
+        url=backend.url,
+        deployments=tuple(LiveDeploymentSpec(**each.model_dump()) for each in backend.deployments),
+        api_key=backend.api_key,
+        chip=backend.chip,
+        chips=backend.chips,
+        profile=None
+        if profile is None
+        else LatencyProfile(
+            overhead_s=profile.ttft_ms / 1e3,
+            prefill_s_per_token=profile.ttft_ms_per_1k_prompt_tokens / 1e6,
+            decode_base_s=profile.tpot_ms / 1e3,
+            decode_s_per_sequence=profile.tpot_ms_per_sequence / 1e3,
+            max_sequences=profile.max_sequences,
+            prefill="parallel",
+            network_s=profile.network_ms / 1e3,
+        ),
+        timeouts=LiveTimeouts(**backend.timeouts.model_dump()),
+        max_connections=backend.max_connections,
     )
 
 
@@ -220,7 +273,8 @@ def _hash(config: Config, sheets: Datasheets) -> str:
 def _epoch(config: Config, sheets: Datasheets) -> str:
     dump = config.model_dump(mode="json", include={"models", "backends"})
     for backend in dump["backends"]:
-        del backend["pricing"], backend["drained"]
+        for name in ("pricing", "drained", "api_key", "timeouts", "max_connections", "profile"):
+            backend.pop(name, None)
     return _digest(dump, sheets)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
 
 Confidence = Literal["vendor-stated", "derived", "estimate", "secondary", "assumed", "not public"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$")]
@@ -51,10 +51,15 @@ class ModelConfig(Section):
     aliases: tuple[Name, ...] = ()
 
 
-class DeploymentConfig(Section):
-    """A model on a backend, at a precision."""
+class _Deployment(Section):
+    """What every deployment has."""
 
     model: Name
+
+
+class DeploymentConfig(_Deployment):
+    """A model on a backend, at a precision."""
+
     precision: Literal["bf16", "fp8", "int8", "fp4", "mxfp4"]
     kv_precision: Literal["bf16", "fp8", "int8"] | None = None
     context_tokens: PositiveInt | None = None
@@ -97,18 +102,101 @@ class EmulationConfig(Section):
     prefix_cache: bool = True
 
 
-class BackendConfig(Section):
-    """One routable server: a chip (a file in config/substrates), how many of them, what they serve, at what price."""
+class _Backend(Section):
+    """What every backend has."""
 
     name: Name
-    kind: Literal["maia", "groq", "tpu", "trainium", "gpu", "cerebras"]
+    pricing: Pricing
+    drained: bool = False
+
+
+class EmulatedBackendConfig(_Backend):
+    """One emulated server: a chip (a file in config/substrates), how many of them, what they serve, at what price."""
+
     mode: Literal["emulated"] = "emulated"
+    kind: Literal["maia", "groq", "tpu", "trainium", "gpu", "cerebras"]
     chip: Name
     chips: PositiveInt
     deployments: Annotated[tuple[DeploymentConfig, ...], Field(min_length=1)]
-    pricing: Pricing
     emulation: EmulationConfig = EmulationConfig()
-    drained: bool = False
+
+
+class LiveDeploymentConfig(_Deployment):
+    """A model on a real service, which may call it otherwise (`upstream_model`)."""
+
+    upstream_model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    precision: Literal["bf16", "fp8", "int8", "fp4", "mxfp4"] | None = None
+    kv_precision: Literal["bf16", "fp8", "int8"] | None = None
+    context_tokens: PositiveInt | None = None
+    capabilities: frozenset[Literal["tools", "json_schema", "vision", "logprobs", "n"]] = frozenset({"n"})
+
+
+class ProfileConfig(Section):
+    """What latency to expect of a service before it has been observed; the router corrects it by what it sees."""
+
+    ttft_ms: float = Field(gt=0)
+    ttft_ms_per_1k_prompt_tokens: float = Field(default=0.0, ge=0)
+    tpot_ms: float = Field(gt=0)
+    tpot_ms_per_sequence: float = Field(default=0.0, ge=0)
+    max_sequences: PositiveInt = 256
+    network_ms: float = Field(default=0.0, ge=0)
+
+
+class TimeoutsConfig(Section):
+    """How long a service may take: to be reached, to the first byte of a stream, between bytes, and to an answer that
+    is not streamed."""
+
+    connect_s: float = Field(default=5.0, gt=0, le=600)
+    first_byte_s: float = Field(default=60.0, gt=0, le=86400)
+    idle_s: float = Field(default=60.0, gt=0, le=86400)
+    whole_s: float = Field(default=600.0, gt=0, le=86400)
+
+
+class LiveBackendConfig(_Backend):
+    """One real service that speaks OpenAI's wire. `url` is what its paths follow; without a path, `/v1` is added."""
+
+    mode: Literal["live"]
+    kind: Literal["maia", "groq", "tpu", "trainium", "gpu", "cerebras", "hosted"]
+    url: str
+    api_key: Annotated[str, Field(min_length=1, pattern=r"^[\x21-\x7e]+$")] | None = Field(default=None, repr=False)
+    chip: Name | None = None
+    chips: PositiveInt | None = None
+    profile: ProfileConfig | None = None
+    deployments: Annotated[tuple[LiveDeploymentConfig, ...], Field(min_length=1)]
+    timeouts: TimeoutsConfig = TimeoutsConfig()
+    max_connections: PositiveInt = 256
+
+    @field_validator("url")
+    @classmethod
+    def _usable(cls, url: str) -> str:
+        """Checked here, so that what stands in it is shown nowhere."""
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise ValueError("is not a URL") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname or not _port_is_one(parts):
+            raise ValueError("needs http:// or https://, a host and, if any, a port from 1 to 65535")
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError("may have neither credentials (use api_key) nor a query or a fragment")
+        if not url.isascii() or any(character <= " " for character in url):
+            raise ValueError("may not have spaces or other than ASCII characters")
+        return url
+
+
+def _mode(backend: object) -> str:
+    """The tag of a backend: `emulated` where none is given."""
+    given = backend.get("mode", "emulated") if isinstance(backend, dict) else getattr(backend, "mode", "emulated")
+    return given if isinstance(given, str) else ""
+
+
+BackendConfig = Annotated[
+    Annotated[EmulatedBackendConfig, Tag("emulated")] | Annotated[LiveBackendConfig, Tag("live")],
+    Discriminator(
+        _mode,
+        custom_error_type="unknown_mode",
+        custom_error_message="there is no mode like that (there are: emulated, live)",
+    ),
+]
 
 
 class SloConfig(Section):

@@ -16,7 +16,7 @@ from backends.clock import SystemClock
 from backends.datasheet import Datasheets
 from backends.errors import BackendConfigError
 from backends.registry import build
-from backends.types import BackendSpec
+from backends.types import BackendSpec, LiveSpec
 
 
 def policies(config: Config, source: Source) -> None:
@@ -35,7 +35,7 @@ def policies(config: Config, source: Source) -> None:
                     source.problems.append(source.problem(at, f"'{ref.use}' needs the parameter '{param}'"))
 
 
-def backends(specs: Sequence[BackendSpec], sheets: Datasheets, source: Source) -> None:
+def backends(specs: Sequence[BackendSpec | LiveSpec], sheets: Datasheets, source: Source) -> None:
     """Backends that cannot be built: no such chip or precision, too little memory; problems are added to the source."""
     clock = SystemClock()
     for index, spec in enumerate(specs):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import fields
 from ipaddress import ip_address
 from typing import Any, TypeVar
@@ -17,13 +17,19 @@ from backends import datasheet
 
 T = TypeVar("T")
 
-_UNION_TAGS = ("[key]", "tokens", "chip_hours", "memory", "redis", "off")
+_UNION_TAGS = ("[key]", "tokens", "chip_hours", "memory", "redis", "off", "emulated", "live")
 _MISSING = ("missing", "missing_argument")
 EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - recognised, not listened on
 
 
-def typed(adapter: TypeAdapter[T], data: Any, source: Source, prefix: Sequence[str | int] = ()) -> T | None:
-    """The value, or None with the problems added to the source."""
+def typed(
+    adapter: TypeAdapter[T],
+    data: Any,
+    source: Source,
+    prefix: Sequence[str | int] = (),
+    keys: Callable[[], Sequence[str]] | None = None,
+) -> T | None:
+    """The value, or None with the problems added to the source; `keys()` are what an unknown key may have meant."""
     try:
         return adapter.validate_python(data)
     except ValidationError as error:
@@ -32,7 +38,9 @@ def typed(adapter: TypeAdapter[T], data: Any, source: Source, prefix: Sequence[s
         for problem, path in listed:
             if problem["type"] == "too_short" and problem["input"]:
                 continue  # it only echoes that an item is wrong, which is reported where it stands
-            source.problems.append(source.problem((*prefix, *path), _message(problem, path, missing)))
+            source.problems.append(
+                source.problem((*prefix, *path), _message(problem, path, missing, keys or _every_key))
+            )
         return None
 
 
@@ -48,6 +56,8 @@ def cross_check(
         if backend.name in names:
             check.add((*at, "name"), f"the backend '{backend.name}' is given twice")
         names.add(backend.name)
+        if isinstance(backend, models.LiveBackendConfig):
+            _check_live(backend, at, check)
         for place, deployment in enumerate(backend.deployments):
             check.known((*at, "deployments", place, "model"), "model", deployment.model, config.models)
     taken = set(config.models)
@@ -89,6 +99,12 @@ def warnings(config: Config) -> tuple[str, ...]:
         for backend in config.backends
         if backend.pricing.confidence in ("assumed", "estimate", "not public")
     ]
+    found += [
+        f"backend '{backend.name}': a live service does not tell its engine time, so chip_hours leave its requests "
+        "unpriced (pricing of type tokens bills them by usage)"
+        for backend in config.backends
+        if isinstance(backend, models.LiveBackendConfig) and isinstance(backend.pricing, models.ChipHourPricing)
+    ]
     for name in config.models:
         backends = [b for b in config.backends if any(d.model == name for d in b.deployments)]
         if backends and all(backend.drained for backend in backends):
@@ -113,6 +129,20 @@ class _References:
         if name not in known:
             listed = ", ".join(sorted(known)) or "none"
             self.add(path, f"there is no {what} '{name}'{suggestion(name, known)} (there are: {listed})")
+
+
+def _check_live(backend: models.LiveBackendConfig, at: Sequence[str | int], check: _References) -> None:
+    if (backend.chip is None) != (backend.chips is None):
+        check.add(at, "`chip` and `chips` go together")
+    elif backend.chip is None:
+        if backend.profile is None:
+            check.add(at, "what latency to expect must be known: declare `profile`, or `chip` and `chips`")
+        if isinstance(backend.pricing, models.ChipHourPricing):
+            check.add((*at, "pricing"), "a price by the chip-hour needs `chip` and `chips`")
+    served = [deployment.model for deployment in backend.deployments]
+    for place, model in enumerate(served):
+        if model in served[:place]:
+            check.add((*at, "deployments", place, "model"), f"the model '{model}' is given twice")
 
 
 def _check_server(config: Config, check: _References) -> None:
@@ -146,21 +176,34 @@ def _real_path(location: Sequence[str | int], data: Any) -> tuple[str | int, ...
     return tuple(path)
 
 
-def _message(problem: Any, path: Sequence[str | int], missing: Iterable[Sequence[str | int]]) -> str:
+def _message(
+    problem: Any,
+    path: Sequence[str | int],
+    missing: Iterable[Sequence[str | int]],
+    keys: Callable[[], Sequence[str]],
+) -> str:
     kind, text = problem["type"], str(problem["msg"])
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         # A key that is missing beside it is the likeliest to have been meant.
         wanted = [str(other[-1]) for other in missing if other[:-1] == path[:-1]]
         name = str(path[-1])
-        return f"unknown key{suggestion(name, wanted) or suggestion(name, _every_key())}"
+        return f"unknown key{suggestion(name, wanted) or suggestion(name, keys())}"
     if kind in _MISSING:
         return "is required"
+    if kind == "union_tag_invalid":
+        tags = problem["ctx"]["expected_tags"].replace("'", "").split(", ")
+        tag = problem["ctx"]["tag"]
+        near = suggestion(tag, tags)
+        what = problem["ctx"]["discriminator"].strip("'")
+        return f"there is no {what} '{tag}'{near} (there are: {', '.join(tags)})"
+    if kind == "union_tag_not_found":
+        return f"needs a {problem['ctx']['discriminator']}"
     value = problem.get("input")
     shown = f" (got {value!r:.60})" if isinstance(value, str | int | float | bool) and not _secret(path) else ""
     return text[:1].lower() + text[1:] + shown
 
 
-def _every_key() -> list[str]:
+def _every_key() -> Sequence[str]:
     """Every key any section knows: close enough for a suggestion, whatever section the mistake is in."""
     sections = [value for value in vars(models).values() if isinstance(value, type) and issubclass(value, BaseModel)]
     sheets = (datasheet.ChipSheet, datasheet.ModelSheet, datasheet.Figure)
@@ -171,4 +214,4 @@ def _every_key() -> list[str]:
 
 
 def _secret(path: Sequence[str | int]) -> bool:
-    return any(str(part) in ("admin_token", "url") for part in path)
+    return any(str(part) in ("admin_token", "url", "api_key") for part in path)

@@ -44,8 +44,11 @@ class Attempt:
         self._settled = settled
         self._reservation = reservation
         self._usage: Usage | None = None
+        backend = fleet.backends[chosen.view.name]
+        # A real service that does not stream says everything at its end: when its first token was there, nobody knows.
+        self._first_token_seen = request.stream or backend.info.mode == "emulated"
         try:
-            self._generation: Generation = fleet.backends[chosen.view.name].generate(request)
+            self._generation: Generation = backend.generate(request)
         except BaseException:  # nothing was asked, so nothing is billed, but the place is free again
             fleet.first_token(reservation)
             fleet.release(reservation)
@@ -71,7 +74,7 @@ class Attempt:
         except BaseException:  # a bug of the backend's is no doing of the client's
             await self._finish("failed")
             raise
-        if self.first_token_ns is None and type(event) is TokenChunk:
+        if self.first_token_ns is None and self._first_token_seen and type(event) is TokenChunk:
             self.first_token_ns = self._clock.now_ns()
             self._fleet.first_token(self._reservation)
         return event

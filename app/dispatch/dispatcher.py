@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from app.call import FIELDS
 from app.dispatch.attempt import Attempt
 from app.dispatch.attempts import Attempts
 from app.errors import ApiError, BadRequest, NoBackend, from_backend
@@ -18,9 +19,6 @@ PASSING = frozenset({"drained", "already_tried"})
 """Reasons that say nothing of the request: it may be right and the time wrong."""
 
 RETRY_AFTER_S = 5.0
-
-FIELDS = {"json_schema": "response_format", "vision": "messages"}
-"""The request's field that asks for a capability, where it is not called the same."""
 
 
 class Opened(NamedTuple):

@@ -48,14 +48,14 @@ class Buckets:
         self.bounds = tuple(bounds)
         self._cells: dict[tuple[str, ...], list[float]] = {}
 
-    def observe(self, labels: tuple[str, ...], value: float) -> None:
-        """Count a value; label values in the order of `labels`."""
+    def observe(self, labels: tuple[str, ...], value: float, times: int = 1) -> None:
+        """Count a value, once or several times (0 = only make it known); label values in the order of `labels`."""
         cell = self._cells.get(labels)
         if cell is None:
             # One count a bucket, one for what lies beyond the last, and the sum.
             cell = self._cells[labels] = [0] * (len(self.bounds) + 1) + [0.0]
-        cell[bisect_left(self.bounds, value)] += 1
-        cell[-1] += value
+        cell[bisect_left(self.bounds, value)] += times
+        cell[-1] += value * times
 
     def items(self) -> Iterable[tuple[tuple[str, ...], list[int], float]]:
         """(label values, cumulative counts up to each bound and beyond, sum): a copy."""

@@ -71,8 +71,8 @@ class ChipHourRates:
 Rates = TokenRates | ChipHourRates
 
 
-def rates(pricing: TokenPricing | ChipHourPricing, chips: int) -> Rates:
-    """A configured price, turned into integers once."""
+def rates(pricing: TokenPricing | ChipHourPricing, chips: int | None) -> Rates:
+    """A configured price, turned into integers once; a price by the chip-hour needs chips."""
     assumed = pricing.confidence not in ("vendor-stated", "derived", "secondary")
     if isinstance(pricing, TokenPricing):
         prompt = _nusd(pricing.usd_per_million_prompt)
@@ -84,6 +84,7 @@ def rates(pricing: TokenPricing | ChipHourPricing, chips: int) -> Rates:
             _nusd(pricing.usd_per_request),
             assumed,
         )
+    assert chips is not None, "refused by app.config.validate"
     return ChipHourRates(_nusd(pricing.usd_per_chip_hour), chips, pricing.reference_utilisation, assumed)
 
 

@@ -114,6 +114,7 @@ class Metrics:
             1e-9,
         )
         self.unpriced = add("unpriced_requests", "Attempts whose cost is unknown (not zero)", ("model", "backend"))
+        self.estimated_usage = add("estimated_usage", "Attempts whose tokens were not told but counted", ("backend",))
         self.wasted = add("wasted_cost_usd", "Paid for, not delivered", ("backend", "reason"), nusd)
         self.cache_lookups = add("cache_lookups", "Cache look-ups", ("kind", "result", "model"))
         self.cache_saved = add("cache_saved_usd", "What cache hits would have cost", ("kind", "model"), nusd)
@@ -141,6 +142,25 @@ class Metrics:
         self.margin = add("decision_margin_ratio", "How far behind the runner-up was", ("policy",), MARGIN)
 
 
+def counter_family(cells: Cells) -> CounterMetricFamily:
+    """Cells as the exposition wants them."""
+    family = CounterMetricFamily(cells.name, cells.documentation, labels=cells.labels)
+    for labels, value in cells.items():
+        family.add_metric(labels, value * cells.scale)
+    if not cells.labels and not cells.items():
+        family.add_metric((), 0.0)
+    return family
+
+
+def histogram_family(buckets: Buckets) -> HistogramMetricFamily:
+    """Buckets as the exposition wants them."""
+    bounds = [*map(floatToGoString, buckets.bounds), "+Inf"]
+    family = HistogramMetricFamily(buckets.name, buckets.documentation, labels=buckets.labels)
+    for labels, counts, total in buckets.items():
+        family.add_metric(labels, list(zip(bounds, counts, strict=True)), total)
+    return family
+
+
 class _Exported(Collector):
     """Cells, backend gauges and info, as the exposition wants them."""
 
@@ -162,19 +182,8 @@ class _Exported(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Every family, in a stable order."""
-        for cells in self._counters:
-            family = CounterMetricFamily(cells.name, cells.documentation, labels=cells.labels)
-            for labels, value in cells.items():
-                family.add_metric(labels, value * cells.scale)
-            if not cells.labels and not cells.items():
-                family.add_metric((), 0.0)
-            yield family
-        for buckets in self._histograms:
-            bounds = [*map(floatToGoString, buckets.bounds), "+Inf"]
-            shown = HistogramMetricFamily(buckets.name, buckets.documentation, labels=buckets.labels)
-            for labels, counts, total in buckets.items():
-                shown.add_metric(labels, list(zip(bounds, counts, strict=True)), total)
-            yield shown
+        yield from map(counter_family, self._counters)
+        yield from map(histogram_family, self._histograms)
         yield from self._backend_families()
         yield _info("turnout_config_info", "The running configuration", self._config)
         yield _info("turnout_build_info", "The running version", self._build)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 from backends.clock import Clock
 from backends.datasheet import Datasheets
@@ -10,50 +11,70 @@ from backends.emulator.backend import EmulatedBackend
 from backends.emulator.engine import Engine
 from backends.emulator.power import power
 from backends.emulator.profile import latency_profile
-from backends.emulator.roofline import physics
+from backends.emulator.roofline import Physics, physics
 from backends.emulator.traits import Traits
 from backends.errors import BackendConfigError
-from backends.types import BackendInfo, BackendSpec, DeploymentInfo, Substrate
+from backends.types import BackendInfo, BackendSpec, DeploymentInfo, DeploymentSpec, Substrate
+
+
+class Deployed(NamedTuple):
+    """A model on a group of chips: what a router is told of it, and the physics behind that."""
+
+    info: DeploymentInfo
+    physics: Physics
+
+
+def deployed(
+    chip_name: str,
+    chips: int,
+    deployment: DeploymentSpec,
+    sheets: Datasheets,
+    substrate: Substrate,
+    traits: Traits,
+    max_sequences: int | None = None,
+) -> Deployed:
+    """Raises: UnknownFigure; DoesNotFit; BackendConfigError."""
+    chip = sheets.chip(chip_name)
+    if chip.substrate != substrate:
+        raise BackendConfigError(f"chip '{chip_name}' belongs to kind '{chip.substrate}', not '{substrate}'")
+    model = sheets.model(deployment.model)
+    reduced = physics(chip, chips, model, deployment, traits)
+    if max_sequences is not None:
+        reduced = replace(reduced, max_sequences=min(reduced.max_sequences, max_sequences))
+    # Prompt and answer are each rounded up to whole KV blocks, so two blocks less than the room always fit.
+    room = reduced.kv_room_tokens - 2 * traits.kv_block_tokens
+    info = DeploymentInfo(
+        model=deployment.model,
+        precision=deployment.precision,
+        context_tokens=min(deployment.context_tokens or model.context_tokens, model.context_tokens, room),
+        profile=latency_profile(reduced, traits),
+        calibration=chip.calibration,
+        assumptions=chip.assumptions(),
+    )
+    return Deployed(info, reduced)
 
 
 def emulated(
     spec: BackendSpec, sheets: Datasheets, clock: Clock, substrate: Substrate, traits: Traits
 ) -> EmulatedBackend:
     """Raises: UnknownFigure; DoesNotFit; BackendConfigError."""
-    chip = sheets.chip(spec.chip)
-    if chip.substrate != substrate:
-        raise BackendConfigError(f"chip '{spec.chip}' belongs to kind '{chip.substrate}', not '{substrate}'")
     if len(spec.deployments) != 1:
         raise BackendConfigError(
             f"an emulated engine serves one model, '{spec.name}' lists {len(spec.deployments)}: "
             "declare a backend for each"
         )
-    deployment = spec.deployments[0]
-    model = sheets.model(deployment.model)
-    reduced = physics(chip, spec.chips, model, deployment, traits)
     emulation = spec.emulation
-    if emulation.max_sequences is not None:
-        reduced = replace(reduced, max_sequences=min(reduced.max_sequences, emulation.max_sequences))
-    # Prompt and answer are each rounded up to whole KV blocks, so two blocks less than the room always fit.
-    room = reduced.kv_room_tokens - 2 * traits.kv_block_tokens
-    context = min(deployment.context_tokens or model.context_tokens, model.context_tokens, room)
+    deployment, reduced = deployed(
+        spec.chip, spec.chips, spec.deployments[0], sheets, substrate, traits, emulation.max_sequences
+    )
     info = BackendInfo(
         name=spec.name,
         substrate=substrate,
         mode="emulated",
         chip=spec.chip,
         chips=spec.chips,
-        deployments={
-            deployment.model: DeploymentInfo(
-                model=deployment.model,
-                precision=deployment.precision,
-                context_tokens=context,
-                profile=latency_profile(reduced, traits),
-                calibration=chip.calibration,
-                assumptions=chip.assumptions(),
-            )
-        },
-        power=power(chip, spec.chips),
+        deployments={deployment.model: deployment},
+        power=power(sheets.chip(spec.chip), spec.chips),
     )
 
     def new_engine(start_ns: int) -> Engine:

@@ -23,7 +23,7 @@ import uvicorn
 import uvloop
 
 from app.config.models import LedgerConfig, MemoryCache
-from app.server import calm_collector, uvicorn_config
+from app.listening import calm_collector, uvicorn_config
 from app.wiring import build
 from backends.types import (
     BackendInfo,

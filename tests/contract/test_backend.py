@@ -16,7 +16,7 @@ from tests.sheets import sheets, spec_of
 
 MODEL = "llama-3.1-8b"
 FAKE = "scripted"
-EMULATED = registry.kinds()
+EMULATED = registry.emulated_kinds()
 
 
 def request(**fields: object) -> GenerationRequest:

@@ -42,7 +42,7 @@ def sizes(rng: random.Random) -> tuple[int, list[int]]:
     return rng.randint(50, 2000), [rng.randint(20, 400)]
 
 
-@pytest.mark.parametrize("kind", registry.kinds())
+@pytest.mark.parametrize("kind", registry.emulated_kinds())
 def test_littles_law_at_seventy_percent_load(kind: str) -> None:
     """Mean requests in the system, sampled from outside, equal arrival rate x mean time in it."""
     machine, rng = engine(kind), random.Random(3)
@@ -62,7 +62,7 @@ def test_littles_law_at_seventy_percent_load(kind: str) -> None:
     assert sum(job.prompt_ns + job.completion_ns for job in jobs) == machine.busy_ns
 
 
-@pytest.mark.parametrize("kind", registry.kinds())
+@pytest.mark.parametrize("kind", registry.emulated_kinds())
 def test_waiting_grows_with_load_and_nobody_is_forgotten(kind: str) -> None:
     def mean_ttft_s(load: float) -> float:
         machine, rng = engine(kind), random.Random(4)
@@ -79,7 +79,7 @@ def test_waiting_grows_with_load_and_nobody_is_forgotten(kind: str) -> None:
     assert mean_ttft_s(0.2) < mean_ttft_s(0.8) < mean_ttft_s(2.0)
 
 
-@pytest.mark.parametrize("kind", registry.kinds())
+@pytest.mark.parametrize("kind", registry.emulated_kinds())
 async def test_an_hour_of_traffic_with_cancels_ends_each_request_once_and_loses_no_time(kind: str) -> None:
     clock, rng = VirtualClock(), random.Random(5)
     backend = registry.build(spec_of(kind, emulation=EmulationSpec(seed=6, max_waiting=4)), sheets(), clock)

@@ -220,7 +220,7 @@ async def test_a_model_it_does_not_serve_is_refused_not_raised_at_once() -> None
     await backend.aclose()
 
 
-@pytest.mark.parametrize("kind", registry.kinds())
+@pytest.mark.parametrize("kind", registry.emulated_kinds())
 async def test_a_request_that_fills_the_whole_context_is_answered(kind: str) -> None:
     """The largest prompt and answer that the declared context admits fit the engine's KV room, blocks included."""
     clock = VirtualClock()

@@ -77,7 +77,7 @@ async def test_a_repeated_prompt_is_found_counted_apart_and_answered_sooner() ->
     await backend.aclose()
 
 
-@pytest.mark.parametrize("kind", registry.kinds())
+@pytest.mark.parametrize("kind", registry.emulated_kinds())
 async def test_who_has_no_prefix_cache_finds_nothing(kind: str) -> None:
     has = import_module(f"backends.{kind}").TRAITS.prefix_cache
     for emulation, caches in ((QUIET, has), (replace(QUIET, prefix_cache=False), False)):

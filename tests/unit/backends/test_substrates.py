@@ -207,7 +207,8 @@ def timing_row(spec: BackendSpec) -> list[str]:
 
 
 def test_every_kind_is_found_by_its_file() -> None:
-    assert registry.kinds() == ("cerebras", "gpu", "groq", "maia", "tpu", "trainium")
+    assert registry.emulated_kinds() == ("cerebras", "gpu", "groq", "maia", "tpu", "trainium")
+    assert set(registry.kinds()) - set(registry.emulated_kinds()) == {"hosted"}
 
 
 @pytest.mark.parametrize(

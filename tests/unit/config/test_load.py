@@ -77,7 +77,7 @@ def test_the_smallest_useful_file_loads(tmp_path: Path) -> None:
         ("precision: fp8", "precision: fp4", "7:5: backends[0].name: 'h100-8b': NVIDIA H100 SXM states no fp4 rate"),
         ("3.99", "-3", "14:7: backends[0].pricing.usd_per_chip_hour: input should be greater than or equal to 0"),
         ("3.99", ".nan", "14:7: backends[0].pricing.usd_per_chip_hour: input should be a finite number"),
-        ("type: chip_hours", "type: chips", "12:5: backends[0].pricing: input tag 'chips'"),
+        ("type: chip_hours", "type: chips", "12:5: backends[0].pricing: there is no type 'chips'; did you mean 'chip_hours'?"),
         ("      source: a price list\n", "", "12:5: backends[0].pricing.source: is required"),
         ("version: 1", "version: 1\nversion: 1", "2:1: version: the key is given twice"),
         ("version: 1", "version: 1\nrouting: {default_policy: cheapest}", "2:11: routing.default_policy: there is no policy"),

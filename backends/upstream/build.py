@@ -1,0 +1,83 @@
+"""Puts a live backend together from a spec: what is expected of it comes from a chip's physics or is declared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from backends.clock import Clock
+from backends.datasheet import Datasheets
+from backends.emulator.build import deployed
+from backends.emulator.traits import Traits
+from backends.errors import BackendConfigError
+from backends.types import BackendInfo, DeploymentInfo, DeploymentSpec, LiveDeploymentSpec, LiveSpec, Substrate
+from backends.upstream.backend import LiveBackend
+from backends.upstream.transport import HttpxTransport, Limits, Transport
+
+
+def live(
+    spec: LiveSpec,
+    sheets: Datasheets,
+    clock: Clock,
+    substrate: Substrate,
+    traits: Traits | None,
+    transport: Transport | None = None,
+) -> LiveBackend:
+    """`transport` stands in for httpx.
+
+    Raises: UnknownFigure; DoesNotFit; BackendConfigError.
+    """
+    url = spec.url.rstrip("/")
+    if not urlsplit(url).path:
+        url += "/v1"
+    limits = Limits(spec.timeouts.connect_s, spec.timeouts.idle_s, spec.max_connections)
+    info = BackendInfo(
+        name=spec.name,
+        substrate=substrate,
+        mode="live",
+        chip=spec.chip,
+        chips=spec.chips,
+        deployments=_deployments(spec, sheets, substrate, traits),
+    )
+
+    def new_transport() -> Transport:
+        return transport or HttpxTransport(spec.name, url, limits)
+
+    upstream_models = {each.model: each.upstream_model or each.model for each in spec.deployments}
+    return LiveBackend(info, url, spec.api_key, upstream_models, spec.timeouts, new_transport, clock)
+
+
+def _deployments(
+    spec: LiveSpec, sheets: Datasheets, substrate: Substrate, traits: Traits | None
+) -> Mapping[str, DeploymentInfo]:
+    return {each.model: _deployment(spec, each, sheets, substrate, traits) for each in spec.deployments}
+
+
+def _deployment(
+    spec: LiveSpec, each: LiveDeploymentSpec, sheets: Datasheets, substrate: Substrate, traits: Traits | None
+) -> DeploymentInfo:
+    if spec.profile is not None:
+        sheet = sheets.models.get(each.model)
+        context = each.context_tokens or (None if sheet is None else sheet.context_tokens)
+        if context is None:
+            raise BackendConfigError(f"there is no datasheet for model '{each.model}': say its context_tokens")
+        return DeploymentInfo(each.model, each.precision or "unknown", context, spec.profile, each.capabilities)
+    if spec.chip is None or spec.chips is None or traits is None:
+        raise BackendConfigError("what latency to expect must be known: declare `profile`, or `chip` and `chips`")
+    if each.precision is None:
+        raise BackendConfigError(f"to expect the latency of '{each.model}' from {spec.chip}, its precision is needed")
+    if len(spec.deployments) != 1:
+        raise BackendConfigError(
+            "a chip's latency is computed for one model: declare a `profile`, or a backend for each"
+        )
+    wanted = DeploymentSpec(each.model, each.precision, each.context_tokens, each.kv_precision)
+    info = deployed(spec.chip, spec.chips, wanted, sheets, substrate, traits).info
+    return DeploymentInfo(
+        info.model,
+        info.precision,
+        info.context_tokens,
+        info.profile,
+        each.capabilities,
+        info.calibration,
+        info.assumptions,
+    )

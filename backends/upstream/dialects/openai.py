@@ -1,0 +1,349 @@
+"""OpenAI's wire as others speak it: vLLM, SGLang, TensorRT-LLM, llama.cpp, Groq, OpenAI itself. Pure.
+
+Outwards, the client's own body goes on as it came: the model's name is the service's, a stream is asked for its usage,
+the token limit is the one that was planned with; every other field, known here or not, is untouched. Back, chunks are
+passed on as they came (`raw`), but for the model's name and for usage, which the gateway writes itself.
+
+What a service says when it does not answer, and what it means here:
+
+    400 404 413 422 and other 4xx   RequestRefused; ContextExceeded where the code or the text says so
+    401 403                         Unavailable: the operator's key is wrong, not the client
+    408 504                         BackendTimeout
+    429                             Saturated, with retry-after-ms or Retry-After
+    3xx 5xx, not JSON, not SSE      Unavailable; once a chunk has been read, StreamCut
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from backends.errors import (
+    BackendError,
+    BackendTimeout,
+    ContextExceeded,
+    RequestRefused,
+    Saturated,
+    StreamCut,
+    Unavailable,
+)
+from backends.types import ChoiceEnd, Endpoint, Event, FinishReason, GenerationRequest, TokenChunk, Usage
+
+PATHS: Mapping[Endpoint, str] = {"chat": "/chat/completions", "completion": "/completions"}
+STREAM_TYPE, WHOLE_TYPE = "text/event-stream", "application/json"
+DONE = b"[DONE]"
+CHARACTERS_PER_TOKEN = 4
+"""Of English text, for prompts whose service does not count them."""
+
+MAX_ERROR_CHARACTERS = 500
+MAX_RETRY_AFTER_S = 3600.0
+_CONTEXT_CODES = ("context_length_exceeded", "string_above_max_length")
+_CONTEXT_WORDS = re.compile(r"maximum context length|context length|max_model_len|longer than the maximum", re.I)
+_REASONS: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+    "function_call": "function_call",
+}
+_TEXT_FIELDS = ("role", "content")
+_LIMITS = ("max_completion_tokens", "max_tokens")
+
+_encode = msgspec.json.Encoder().encode
+_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_anything = msgspec.json.Decoder().decode
+
+
+class _Choice(Struct):
+    """A choice of a chunk or of a whole answer; what else it holds is only passed on."""
+
+    index: int = 0
+    delta: dict[str, Any] | None = None
+    message: dict[str, Any] | None = None
+    text: str | None = None
+    logprobs: Any = None
+    finish_reason: str | None = None
+
+
+class _Body(Struct):
+    """A chunk or a whole answer."""
+
+    model: str | None = None
+    choices: list[_Choice] = []
+    usage: dict[str, Any] | None = None
+    error: Any = None
+    object: str | None = None
+    message: Any = None
+
+
+_body = msgspec.json.Decoder(_Body).decode
+
+
+def request_body(request: GenerationRequest, upstream_model: str) -> bytes:
+    """The client's body as the service gets it."""
+    fields: dict[str, Any] = dict(_fields(request.body)) if request.body else _fields_of(request)
+    fields["model"] = upstream_model
+    if request.max_tokens is not None:
+        limit = next((name for name in _LIMITS if bytes(fields.get(name, b"null")) != b"null"), "max_tokens")
+        fields[limit] = request.max_tokens
+    if request.stream:
+        asked = fields.get("stream_options")
+        options = _anything(asked) if isinstance(asked, Raw) else None
+        fields["stream_options"] = {**(options or {}), "include_usage": True}
+    return _encode(fields)
+
+
+def headers(api_key: str | None, request: GenerationRequest) -> dict[str, str]:
+    """What goes with a request; nothing of the client's own headers does."""
+    sent = {"content-type": WHOLE_TYPE, "accept": STREAM_TYPE if request.stream else WHOLE_TYPE}
+    sent["x-request-id"] = request.request_id
+    return {**sent, **authorization(api_key)}
+
+
+def authorization(api_key: str | None) -> dict[str, str]:
+    """The header that carries a key."""
+    return {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+
+
+def refusal(name: str, status: int, headers: Mapping[str, str], body: bytes, wall_s: float) -> BackendError:
+    """What an answer other than 200 means; `wall_s` is now, for a Retry-After that is a date."""
+    said, code, param = _error_text(body)
+    text = f"{name}: {said or f'status {status}'}"
+    if status in (401, 403):
+        return Unavailable(f"{name} refused our key with {status}: check its api_key ({said})")
+    if status in (408, 504):
+        return BackendTimeout(text)
+    if status == 429:
+        return Saturated(text, _retry_after_s(headers, wall_s))
+    if 400 <= status < 500:
+        if code in _CONTEXT_CODES or _CONTEXT_WORDS.search(said):
+            return ContextExceeded(text, param, "context_length_exceeded")
+        return RequestRefused(text, param, code)
+    return Unavailable(f"{text} (status {status})")
+
+
+class Answers:
+    """The events of one answer, and what it took. `begun` once something of it has been read."""
+
+    def __init__(self, name: str, request: GenerationRequest, model: str, upstream_model: str) -> None:
+        self.begun = False
+        self.done = False
+        self._name = name
+        self._request = request
+        self._rename = None if model == upstream_model else _encode(model)
+        self._open = set(range(request.choices))
+        self._said = 0
+        self._held = b""
+        self._usage: Usage | None = None
+
+    def usage(self) -> Usage:
+        """As the service said, or counted from chunks and characters."""
+        if self._usage is not None:
+            return self._usage
+        if not self.begun:
+            return Usage()
+        prompt = sum(map(len, self._request.prompts)) // CHARACTERS_PER_TOKEN
+        return Usage(max(1, prompt), 0, self._said, 0, estimated=True)
+
+    def chunk(self, data: bytes) -> list[Event]:
+        """The events of one chunk of a stream.
+
+        Raises: StreamCut, or before anything was read Unavailable, for what is not one; what an error chunk means.
+        """
+        if data == DONE:
+            self.done = True
+            if self._open:
+                raise self._broken("said it was done before every choice had ended")
+            return []
+        body = self._decode(data)
+        if body.usage is not None:
+            self._usage = _usage(body.usage)
+        events: list[Event] = []
+        for choice in body.choices:
+            events += self._events_of(choice, choice.delta or {}, 1)
+        if body.choices:
+            self._attach(events, self._frame(data, body))
+        return events
+
+    def whole(self, data: bytes) -> list[Event]:
+        """The events of an answer in one piece: the body goes with the first.
+
+        Raises: as `chunk`.
+        """
+        body = self._decode(data)
+        self.done = True
+        texts = [choice.text or (choice.message or {}).get("content") or "" for choice in body.choices]
+        estimated = [max(1, len(text) // CHARACTERS_PER_TOKEN) for text in map(str, texts)]
+        if body.usage is not None:
+            self._usage = _usage(body.usage)
+        tokens = _shares(self._usage.completion_tokens, len(texts)) if self._usage is not None else estimated
+        events: list[Event] = []
+        for choice, count in zip(body.choices, tokens, strict=True):
+            choice.finish_reason = choice.finish_reason or "stop"
+            events += self._events_of(choice, choice.message or {}, count)
+        if self._open:
+            raise self._broken("left out a choice")
+        self._attach(events, data)
+        return events
+
+    def end(self) -> None:
+        """The stream is over.
+
+        Raises: StreamCut, or Unavailable before anything was read, if it should not be.
+        """
+        if self._open:
+            raise self._broken("ended its answer early")
+
+    def _decode(self, data: bytes) -> _Body:
+        try:
+            body = _body(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise self._broken("sent what is not a chunk of an answer") from None
+        if body.error is not None or body.object == "error":
+            raise self._said_error(body.message if body.error is None else body.error)
+        return body
+
+    def _said_error(self, error: Any) -> BackendError:
+        """An error in place of a chunk: before anything was read it counts as the status it names."""
+        message = error.get("message") if isinstance(error, dict) else error
+        if self.begun:
+            return StreamCut(f"{self._name}: {str(message)[:MAX_ERROR_CHARACTERS]}")
+        code = error.get("code") if isinstance(error, dict) else None
+        status = code if isinstance(code, int) and 400 <= code < 600 else 500
+        return refusal(self._name, status, {}, _encode({"error": error}), 0.0)
+
+    def _events_of(self, choice: _Choice, said: Mapping[str, Any], tokens: int) -> list[Event]:
+        index = choice.index
+        if index not in self._open:
+            raise self._broken(f"went on with choice {index}, which had ended or was not asked for")
+        content = said.get("content") if choice.text is None else choice.text
+        text = content if isinstance(content, str) else ""
+        plain = not choice.logprobs and not any(value for key, value in said.items() if key not in _TEXT_FIELDS)
+        events: list[Event] = []
+        if text or not plain:
+            self._said += tokens
+            self.begun = True
+            events.append(TokenChunk(index, text, max(1, tokens), b"", plain))
+        if choice.finish_reason is not None:
+            self._open.discard(index)
+            self.begun = True
+            events.append(ChoiceEnd(index, _REASONS.get(choice.finish_reason, "stop"), b""))
+        return events
+
+    def _attach(self, events: list[Event], raw: bytes) -> None:
+        """The first event takes what was sent; a chunk that is none (a role, say) goes with the next one that is."""
+        raw = self._held + raw
+        self._held = b"" if events else raw
+        if not events:
+            return
+        first = events[0]
+        if type(first) is TokenChunk:
+            events[0] = TokenChunk(first.index, first.text, first.tokens, raw, first.plain)
+        elif type(first) is ChoiceEnd:
+            events[0] = ChoiceEnd(first.index, first.reason, raw)
+
+    def _frame(self, data: bytes, body: _Body) -> bytes:
+        """A chunk as the client gets it: the public model's name, no usage, one line."""
+        if body.usage is not None or (self._rename is not None and body.model is not None):
+            data = self._rewritten(data, body)
+        return b"data: " + data.replace(b"\n", b" ") + b"\n\n"
+
+    def _rewritten(self, data: bytes, body: _Body) -> bytes:
+        if body.usage is None and self._rename is not None and body.model is not None:
+            for colon in (b'"model":', b'"model": '):
+                named = colon + _encode(body.model)
+                if named in data:
+                    return data.replace(named, colon + self._rename, 1)
+        fields: dict[str, Any] = dict(_fields(data))
+        if "usage" in fields:
+            fields["usage"] = None
+        if self._rename is not None and "model" in fields:
+            fields["model"] = Raw(self._rename)
+        return _encode(fields)
+
+    def _broken(self, what: str) -> BackendError:
+        text = f"{self._name} {what}"
+        return StreamCut(text) if self.begun else Unavailable(text)
+
+
+def _fields_of(request: GenerationRequest) -> dict[str, Any]:
+    """A body for a request that came without one (from a trace, say)."""
+    prompts = list(request.prompts)
+    said: dict[str, Any] = (
+        {"messages": [{"role": "user", "content": prompts[0]}]}
+        if request.endpoint == "chat"
+        else {"prompt": prompts[0] if len(prompts) == 1 else prompts}
+    )
+    optional = {
+        "n": request.n if request.n > 1 else None,
+        "stop": list(request.stop) or None,
+        "min_tokens": request.min_tokens or None,
+        "ignore_eos": request.ignore_eos or None,
+        "stream": request.stream or None,
+    }
+    return {**said, "seed": request.seed, **{name: value for name, value in optional.items() if value is not None}}
+
+
+def _usage(said: Mapping[str, Any]) -> Usage:
+    """OpenAI's counts, which contain one another, as disjoint ones."""
+    prompt, completion = _number(said.get("prompt_tokens")), _number(said.get("completion_tokens"))
+    cached = min(prompt, _detail(said, "prompt_tokens_details", "cached_tokens"))
+    reasoning = min(completion, _detail(said, "completion_tokens_details", "reasoning_tokens"))
+    return Usage(prompt - cached, cached, completion - reasoning, reasoning)
+
+
+def _detail(said: Mapping[str, Any], group: str, name: str) -> int:
+    details = said.get(group)
+    return _number(details.get(name)) if isinstance(details, dict) else 0
+
+
+def _number(value: Any) -> int:
+    return max(0, value) if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _shares(tokens: int, choices: int) -> list[int]:
+    """Tokens of each choice where only their sum is told."""
+    if not choices:
+        return []
+    each, over = divmod(tokens, choices)
+    return [each + (place < over) for place in range(choices)]
+
+
+def _error_text(body: bytes) -> tuple[str, str | None, str | None]:
+    """(message, code, param) of an error body, whatever it looks like."""
+    try:
+        said = _anything(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body[:MAX_ERROR_CHARACTERS].decode("utf-8", "replace").strip(), None, None
+    error = said.get("error", said) if isinstance(said, dict) else said
+    if not isinstance(error, dict):
+        return str(error)[:MAX_ERROR_CHARACTERS], None, None
+    message = error.get("message") or error.get("detail") or error
+    code, param = error.get("code"), error.get("param")
+    return (
+        str(message)[:MAX_ERROR_CHARACTERS],
+        code if isinstance(code, str) else None,
+        param if isinstance(param, str) else None,
+    )
+
+
+def _retry_after_s(headers: Mapping[str, str], wall_s: float) -> float:
+    """When to come back: retry-after-ms, Retry-After in seconds or as a date, else a second."""
+    for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        text = headers.get(name)
+        if text is None:
+            continue
+        try:
+            return min(MAX_RETRY_AFTER_S, max(0.0, float(text) / scale))
+        except ValueError:
+            pass
+        try:
+            return min(MAX_RETRY_AFTER_S, max(0.0, parsedate_to_datetime(text).timestamp() - wall_s))
+        except (ValueError, TypeError):
+            continue
+    return 1.0

@@ -1,0 +1,221 @@
+"""The one way to a real service: `send(request) -> response`. httpx behind it, and a fake that does as it is told.
+
+A response is read piece by piece; closing it before its end closes the connection, which is how an upstream learns
+that nobody listens any more. Redirects are not followed and proxies are not taken from the environment: where a request
+goes follows from the configuration alone. What httpx raises ends here and becomes an error of `backends.errors`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import httpx
+
+from backends.errors import BackendError, BackendTimeout, Saturated, StreamCut, Unavailable
+
+SSE_HEADERS: Mapping[str, str] = {"content-type": "text/event-stream"}
+KEPT_ALIVE = 64
+KEEPALIVE_S = 30.0
+POOL_RETRY_AFTER_S = 1.0
+
+
+class Request(NamedTuple):
+    """What is sent. The first byte of the answer's body must come within `first_byte_s`."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    first_byte_s: float
+
+
+class Response(Protocol):
+    """An answer under way; header names are in lower case."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    async def read(self) -> bytes:
+        """The next piece of the body; b"" at its end.
+
+        Raises: BackendTimeout; StreamCut.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it if the body was not read to its end. Idempotent."""
+        ...
+
+
+class Transport(Protocol):
+    """A client of one service."""
+
+    async def send(self, request: Request) -> Response:
+        """An answer whose status and headers are there.
+
+        Raises: Unavailable; BackendTimeout; Saturated when all connections are taken.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long to wait for what, in seconds, and how many connections to have at a time."""
+
+    connect_s: float = 5.0
+    idle_s: float = 60.0
+    max_connections: int = 256
+
+
+class HttpxTransport:
+    """Connections to one service, made with httpx. Create it inside the event loop that will use it."""
+
+    def __init__(self, name: str, url: str, limits: Limits) -> None:
+        self._name = name
+        self._limits = limits
+        # Reading certificates takes 20 ms, and an http:// service shows none: there, TLS would simply fail.
+        verify = True if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._client = httpx.AsyncClient(
+            verify=verify,
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx.Timeout(None, connect=limits.connect_s, pool=limits.connect_s),
+            limits=httpx.Limits(
+                max_connections=limits.max_connections,
+                max_keepalive_connections=min(KEPT_ALIVE, limits.max_connections),
+                keepalive_expiry=KEEPALIVE_S,
+            ),
+        )
+
+    async def send(self, request: Request) -> HttpxResponse:
+        """Raises: Unavailable; BackendTimeout; Saturated."""
+        deadline_s = asyncio.get_running_loop().time() + request.first_byte_s
+        headers = {**request.headers, "accept-encoding": "identity"}
+        built = self._client.build_request(request.method, request.url, content=request.body, headers=headers)
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                response = await self._client.send(built, stream=True)
+        except TimeoutError:
+            raise BackendTimeout(f"{self._name} sent no byte within {request.first_byte_s:g} s") from None
+        except httpx.PoolTimeout:
+            limit = self._limits.max_connections
+            raise Saturated(f"all {limit} connections to {self._name} are taken", POOL_RETRY_AFTER_S) from None
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise Unavailable(f"no connection to {self._name}: {_text(error)}") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unavailable(f"{self._name} did not answer: {_text(error)}") from error
+        return HttpxResponse(self._name, response, deadline_s, request.first_byte_s, self._limits.idle_s)
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
+class HttpxResponse:
+    """An answer that httpx reads."""
+
+    def __init__(
+        self, name: str, response: httpx.Response, deadline_s: float, first_byte_s: float, idle_s: float
+    ) -> None:
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self._name = name
+        self._response = response
+        self._pieces: AsyncIterator[bytes] = response.aiter_raw()
+        self._deadline_s: float | None = deadline_s
+        self._first_byte_s = first_byte_s
+        self._idle_s = idle_s
+
+    async def read(self) -> bytes:
+        """Raises: BackendTimeout; StreamCut."""
+        deadline_s, self._deadline_s = self._deadline_s, None
+        waited_s = self._idle_s if deadline_s is None else self._first_byte_s
+        try:
+            async with asyncio.timeout_at(deadline_s or asyncio.get_running_loop().time() + self._idle_s):
+                return await anext(self._pieces, b"")
+        except TimeoutError:
+            raise BackendTimeout(f"{self._name} sent no byte within {waited_s:g} s") from None
+        except httpx.HTTPError as error:
+            raise StreamCut(f"{self._name} broke off: {_text(error)}") from error
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+def _text(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+# The fake that ships: the same seam, no socket.
+
+
+@dataclass(frozen=True, slots=True)
+class FakeReply:
+    """What a fake answers: `error` instead of an answer; else a status, and pieces, of which an exception is raised
+    in its turn. With `hangs`, what would be the end never comes."""
+
+    pieces: Sequence[bytes | BackendError] = ()
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=lambda: SSE_HEADERS)
+    error: BackendError | None = None
+    hangs: bool = False
+
+
+class FakeResponse:
+    """Plays a reply."""
+
+    def __init__(self, transport: FakeTransport, reply: FakeReply) -> None:
+        self.status = reply.status
+        self.headers = reply.headers
+        self._transport = transport
+        self._reply = reply
+        self._pieces = iter(reply.pieces)
+        self._closed = False
+
+    async def read(self) -> bytes:
+        """Raises: whatever error is next among the pieces."""
+        await asyncio.sleep(0)
+        piece = next(self._pieces, None)
+        if piece is None and self._reply.hangs:
+            await asyncio.Event().wait()
+        if isinstance(piece, BackendError):
+            raise piece
+        return piece or b""
+
+    async def aclose(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._transport.open -= 1
+
+
+class FakeTransport:
+    """Answers each request as `respond` says and remembers it; `open` counts responses not yet closed."""
+
+    def __init__(self, respond: Callable[[Request], FakeReply]) -> None:
+        self.requests: list[Request] = []
+        self.open = 0
+        self.closed = False
+        self._respond = respond
+
+    async def send(self, request: Request) -> FakeResponse:
+        """Raises: the reply's error."""
+        self.requests.append(request)
+        await asyncio.sleep(0)
+        reply = self._respond(request)
+        if reply.error is not None:
+            raise reply.error
+        self.open += 1
+        return FakeResponse(self, reply)
+
+    async def aclose(self) -> None:
+        self.closed = True
