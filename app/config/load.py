@@ -103,7 +103,7 @@ def to_spec(backend: BackendConfig) -> BackendSpec:
         chip=backend.chip,
         chips=backend.chips,
         deployments=tuple(
-            DeploymentSpec(each.model, each.precision, each.context_tokens, each.kv_precision)
+            DeploymentSpec(each.model, each.precision, each.context_tokens, each.kv_precision, each.software)
             for each in backend.deployments
         ),
         emulation=EmulationSpec(

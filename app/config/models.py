@@ -52,12 +52,13 @@ class ModelConfig(Section):
 
 
 class DeploymentConfig(Section):
-    """A model on a backend, at a precision."""
+    """A model on a backend, at a precision, served by a software the chip's datasheet has constants for."""
 
     model: Name
     precision: Literal["bf16", "fp8", "int8", "fp4", "mxfp4"]
     kv_precision: Literal["bf16", "fp8", "int8"] | None = None
     context_tokens: PositiveInt | None = None
+    software: Name | None = None
 
 
 class TokenPricing(Section):

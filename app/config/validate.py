@@ -163,7 +163,15 @@ def _message(problem: Any, path: Sequence[str | int], missing: Iterable[Sequence
 def _every_key() -> list[str]:
     """Every key any section knows: close enough for a suggestion, whatever section the mistake is in."""
     sections = [value for value in vars(models).values() if isinstance(value, type) and issubclass(value, BaseModel)]
-    sheets = (datasheet.ChipSheet, datasheet.ModelSheet, datasheet.Figure)
+    sheets = (
+        datasheet.ChipSheet,
+        datasheet.Figure,
+        datasheet.FittedConstants,
+        datasheet.ModelSheet,
+        datasheet.Experts,
+        datasheet.LatentAttention,
+        datasheet.SlidingWindow,
+    )
     return sorted(
         {name for section in sections for name in section.model_fields}
         | {field.name for sheet in sheets for field in fields(sheet)}

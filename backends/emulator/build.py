@@ -30,6 +30,8 @@ def emulated(
     deployment = spec.deployments[0]
     model = sheets.model(deployment.model)
     reduced = physics(chip, spec.chips, model, deployment, traits)
+    if chip.prefill_budget_tokens is not None:
+        traits = replace(traits, prefill_budget=chip.prefill_budget_tokens)
     emulation = spec.emulation
     if emulation.max_sequences is not None:
         reduced = replace(reduced, max_sequences=min(reduced.max_sequences, emulation.max_sequences))
