@@ -1,7 +1,7 @@
 """GPUs (NVIDIA, AMD): the common engine. Prompts are read in chunks that share steps with decode, KV is paged.
 
-8,192 tokens a step is the default of vLLM's server on cards of the H100's class and of TensorRT-LLM (max_num_tokens); a
-smaller card's datasheet says less. Deviates in nothing: the other substrates are described by how they differ from this one.
+Deviates in nothing: the other substrates are described by how they differ from this one. 8,192 tokens a step is the
+default of vLLM's server on cards of the H100's class and of TensorRT-LLM; a smaller card's datasheet says less.
 """
 
 from __future__ import annotations

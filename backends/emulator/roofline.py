@@ -4,13 +4,14 @@ t tokens in the step (b of them decoding, the rest of a prompt), N chips, F peak
 
     weights      P_body * s_w + P_head * 2 bytes are read; experts: W_e * (1 - (1 - k/E)^t) of theirs
     compute      2 P_active t / (N F MFU) + 2 P_head b / (N F_bf16 MFU) + attention / (N F_bf16 MFU)
-    attention    2 heads (d_qk + d_v) / 2 (end^2 - start^2) a layer; with a window w, 2 heads (d_qk + d_v) w a token past it
+    attention    heads (d_qk + d_v) (end^2 - start^2) a layer; past a window w, 2 heads (d_qk + d_v) w a token
     KV           2 layers kv_heads head_dim s_kv bytes a token (latent: layers (rank + rope) s_kv), read over
                  min(N, kv_heads) B MBU; a window layer reads no more than w tokens a sequence
     activations  layers h (24 + 46 / N) t / (B MBU): 12 reads and writes of a token's vector that every chip does, and
                  23 in the widths of a gated feed-forward that the chips share
     all-reduce   alpha (1 + log2(N/2) / 4) + 2 (N - 1) / N * 2 t h / link                 twice a layer
     roofline     max(compute, weights / (N B MBU)) + KV + activations + layers (t_layer + 2 t_ar + b t_lane)
+                 a layer with experts takes 1.3 t_layer
     pipeline     compute of the prompt chunk + layers * t_layer
 
 Sources: Kim et al., "Full Stack Optimization of Transformer Inference" (2023) for the roofline; the constants and
@@ -33,6 +34,10 @@ REFERENCE_CONTEXT_TOKENS = 1500
 
 SHARED_TRAFFIC_BYTES, SPLIT_TRAFFIC_BYTES = 24, 46
 """Activation bytes per token, layer and unit of hidden size: moved by every chip, and divided among them."""
+
+EXPERT_LAYER_WEIGHT = 1.3
+"""A layer with experts takes more kernels one after the other than a dense one: about 14 (router, top-k, permutation and its
+undoing besides) to 11. Counted, not fitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,33 +72,41 @@ class Physics:
     window_tokens: int = 0
     window_kv_bytes_per_token: float = 0.0
     window_attention_flops: float = 0.0
+    layer_weight: float = 1.0
 
-    def step_s(self, lanes: int, context_tokens: int, prefill_tokens: int, prefill_start: int) -> float:
+    def step_s(self, lanes: float, context_tokens: float, prefill_tokens: float, prefill_start: float) -> float:
         """Seconds for a step that decodes `lanes` sequences with `context_tokens` of KV between them and reads
         `prefill_tokens` of a prompt from position `prefill_start`."""
-        tokens = lanes + prefill_tokens
-        compute_s = self.flops_per_token * tokens * self.seconds_per_flop
-        if prefill_tokens:
-            rate = self.seconds_per_flop if self.attention_s_per_flop is None else self.attention_s_per_flop
-            compute_s += self._attention(prefill_start, prefill_start + prefill_tokens) * rate
+        attention = self.attention(prefill_start, prefill_start + prefill_tokens) if prefill_tokens else 0.0
+        compute_s, weights_s, other_s, fixed_s = self.parts(lanes, context_tokens, prefill_tokens, attention)
+        return (compute_s if compute_s > weights_s else weights_s) + other_s + fixed_s + self.layers * self.layer_weight * self.layer_s
+
+    def parts(
+        self, lanes: float, context_tokens: float, prefill_tokens: float, attention_flops: float
+    ) -> tuple[float, float, float, float]:
+        """What a step's time is made of, in seconds: compute and the reading of weights, which overlap; memory traffic
+        beside them (KV, activations); what no constant scales (collectives, lanes). Time per layer comes on top."""
+        rate = self.seconds_per_flop if self.attention_s_per_flop is None else self.attention_s_per_flop
         if self.pipeline:
-            return compute_s - self.flops_per_token * lanes * self.seconds_per_flop + self.layers * self.layer_s
-        compute_s += self.head_s_per_lane * lanes
+            return self.flops_per_token * prefill_tokens * self.seconds_per_flop + attention_flops * rate, 0.0, 0.0, 0.0
+        tokens = lanes + prefill_tokens
+        compute_s = self.flops_per_token * tokens * self.seconds_per_flop + self.head_s_per_lane * lanes
+        if attention_flops:
+            compute_s += attention_flops * rate
         weights_s = self.weights_s
         if self.experts_s:
-            weights_s += self.experts_s * (1 - (1 - self.expert_share) ** tokens)
+            weights_s += self.experts_s * (1.0 - (1.0 - self.expert_share) ** tokens)
         kv_bytes = context_tokens * self.kv_bytes_per_token
         if self.window_tokens:
             kv_bytes += min(context_tokens, lanes * self.window_tokens) * self.window_kv_bytes_per_token
         return (
-            (compute_s if compute_s > weights_s else weights_s)
-            + kv_bytes * self.kv_seconds_per_byte
-            + self.activation_s_per_token * tokens
-            + self.lane_s * lanes
-            + self.layers * (self.layer_s + 2 * (self.collective_s + self.collective_s_per_token * tokens))
+            compute_s,
+            weights_s,
+            kv_bytes * self.kv_seconds_per_byte + self.activation_s_per_token * tokens,
+            self.lane_s * lanes + 2 * self.layers * (self.collective_s + self.collective_s_per_token * tokens),
         )
 
-    def decode_line(self, lanes: int, context_tokens: int) -> tuple[float, float]:
+    def decode_line(self, lanes: float, context_tokens: float) -> tuple[float, float]:
         """(seconds, seconds per token of context) of a step that decodes `lanes` sequences and reads no prompt: its
         time is linear in the KV it reads, `step_s(lanes, c, 0, 0)` for any c near `context_tokens` (with a window:
         on the same side of `lanes` whole windows)."""
@@ -102,7 +115,7 @@ class Physics:
             per_token_s += self.window_kv_bytes_per_token * self.kv_seconds_per_byte
         return self.step_s(lanes, context_tokens, 0, 0) - per_token_s * context_tokens, per_token_s
 
-    def _attention(self, start: int, end: int) -> float:
+    def attention(self, start: float, end: float) -> float:
         """FLOPs of causal attention for the prompt tokens from `start` to `end`."""
         flops = self.attention_flops * (end * end - start * start)
         if self.window_attention_flops:
@@ -112,7 +125,7 @@ class Physics:
         return flops
 
 
-def _square_until(tokens: int, window: int) -> int:
+def _square_until(tokens: float, window: int) -> float:
     """tokens^2, growing linearly past the window: twice the sum of what each token attends to."""
     return tokens * tokens if tokens <= window else window * (2 * tokens - window)
 
@@ -164,6 +177,7 @@ def physics(chip: ChipSheet, chips: int, model: ModelSheet, spec: DeploymentSpec
         window_tokens=attention.window_tokens,
         window_kv_bytes_per_token=attention.window_kv_bytes,
         window_attention_flops=attention.window_flops,
+        layer_weight=1.0 if pipeline else _layer_weight(model),
     )
 
 
@@ -256,6 +270,11 @@ def _bf16_s_per_flop(chip: ChipSheet, chips: int, known: Constants, mfu: float, 
     if chip.bf16_tflops.value is None and "bf16" not in (traits.compute_divisor or {}):
         return None
     return 1 / (chips * peak_flops(chip, "bf16", traits) * mfu)
+
+
+def _layer_weight(model: ModelSheet) -> float:
+    """Times per layer of an average layer."""
+    return 1 + (EXPERT_LAYER_WEIGHT - 1) * model.moe.layers / model.layers if model.moe is not None else 1.0
 
 
 def _collectives(chip: ChipSheet, chips: int, hidden_size: int) -> tuple[float, float]:
