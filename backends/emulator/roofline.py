@@ -11,7 +11,7 @@ t tokens in the step (b of them decoding, the rest of a prompt), N chips, F peak
                  23 in the widths of a gated feed-forward that the chips share
     all-reduce   alpha (1 + log2(N/2) / 4) + 2 (N - 1) / N * 2 t h / link                 twice a layer
     roofline     max(compute, weights / (N B MBU)) + KV + activations + layers (t_layer + 2 t_ar + b t_lane)
-                 a layer with experts takes 1.3 t_layer
+                 a layer with experts takes 1.3 t_layer, a layer of a step that reads a prompt 2
     pipeline     compute of the prompt chunk + layers * t_layer
 
 Sources: Kim et al., "Full Stack Optimization of Transformer Inference" (2023) for the roofline; the constants and
@@ -38,6 +38,10 @@ SHARED_TRAFFIC_BYTES, SPLIT_TRAFFIC_BYTES = 24, 46
 EXPERT_LAYER_WEIGHT = 1.3
 """A layer with experts takes more kernels one after the other than a dense one: about 14 (router, top-k, permutation and its
 undoing besides) to 11. Counted, not fitted."""
+
+LAUNCHED_WEIGHT = 2.0
+"""Decode steps replay a captured graph; a step with prompt tokens launches its kernels one by one, at about twice the time
+per layer. Compiled programs (static shapes) know no such difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +77,16 @@ class Physics:
     window_kv_bytes_per_token: float = 0.0
     window_attention_flops: float = 0.0
     layer_weight: float = 1.0
+    prompt_layer_weight: float = 1.0
 
     def step_s(self, lanes: float, context_tokens: float, prefill_tokens: float, prefill_start: float) -> float:
         """Seconds for a step that decodes `lanes` sequences with `context_tokens` of KV between them and reads
         `prefill_tokens` of a prompt from position `prefill_start`."""
         attention = self.attention(prefill_start, prefill_start + prefill_tokens) if prefill_tokens else 0.0
         compute_s, weights_s, other_s, fixed_s = self.parts(lanes, context_tokens, prefill_tokens, attention)
-        return (compute_s if compute_s > weights_s else weights_s) + other_s + fixed_s + self.layers * self.layer_weight * self.layer_s
+        weight = self.prompt_layer_weight if prefill_tokens else self.layer_weight
+        roofline_s = compute_s if compute_s > weights_s else weights_s
+        return roofline_s + other_s + fixed_s + self.layers * weight * self.layer_s
 
     def parts(
         self, lanes: float, context_tokens: float, prefill_tokens: float, attention_flops: float
@@ -141,7 +148,7 @@ def physics(chip: ChipSheet, chips: int, model: ModelSheet, spec: DeploymentSpec
     memory = number(chip.memory_gb, "memory_gb") * 1e9 * USABLE_MEMORY
     _check_fits(chip, chips, model, spec, weights.total_bytes + attention.kv_bytes(REFERENCE_CONTEXT_TOKENS), memory)
     free = memory * chips - weights.total_bytes
-    pipeline = traits.law == "pipeline"
+    pipeline, graphs = traits.law == "pipeline", traits.static_shapes is None
     ceiling = int(number(chip.max_sequences, "max_sequences"))
     if pipeline:
         ceiling = min(ceiling, model.layers)
@@ -178,6 +185,7 @@ def physics(chip: ChipSheet, chips: int, model: ModelSheet, spec: DeploymentSpec
         window_kv_bytes_per_token=attention.window_kv_bytes,
         window_attention_flops=attention.window_flops,
         layer_weight=1.0 if pipeline else _layer_weight(model),
+        prompt_layer_weight=1.0 if pipeline else _layer_weight(model) * (LAUNCHED_WEIGHT if graphs else 1.0),
     )
 
 

@@ -42,7 +42,8 @@ class SteadyState:
     """What a group of chips settles to under a load, as the parts of its steps.
 
     `decode` is a step that decodes `lanes`, `mixed` one that reads `chunk_tokens` of prompts besides (or, with static
-    shapes, a whole prompt alone), `chunk_s` how many such steps a prompt takes. `layers` counts times per layer.
+    shapes, a whole prompt alone), `chunk_s` how many such steps a prompt takes. `decode_layers` and
+    `mixed_layers` count their times per layer.
     """
 
     lanes: float
@@ -53,7 +54,8 @@ class SteadyState:
     prompt_steps: float
     serial: bool
     moe: bool
-    layers: float
+    decode_layers: float
+    mixed_layers: float
 
     def tpot_s(self, known: Constants = UNIT) -> float:
         """Seconds per output token after the first, mean over requests."""
@@ -73,9 +75,9 @@ class SteadyState:
 
     def _times(self, known: Constants) -> tuple[float, float]:
         mfu = known.mfu if not self.moe or known.moe_mfu is None else known.moe_mfu
-        layers_s = self.layers * known.layer_time_us * 1e-6
-        decode_s = _seconds(self.decode, mfu, known.mbu) + layers_s
-        mixed_s = _seconds(self.mixed, mfu, known.mbu) + layers_s
+        layer_s = known.layer_time_us * 1e-6
+        decode_s = _seconds(self.decode, mfu, known.mbu) + self.decode_layers * layer_s
+        mixed_s = _seconds(self.mixed, mfu, known.mbu) + self.mixed_layers * layer_s
         return decode_s, mixed_s if self.serial else max(0.0, mixed_s - decode_s) * self.prompt_steps
 
 
@@ -89,7 +91,7 @@ def steady_state(
     lanes = max(1.0, min(load.concurrency, max_lanes, physics.kv_room_tokens / occupancy))
     context = prompt + answer / 2
     shapes = traits.static_shapes
-    extra_s = physics.layers * physics.layer_weight * physics.layer_s
+    layers, prompt_layers = physics.layers * physics.layer_weight, physics.layers * physics.prompt_layer_weight
     if shapes is not None:
         bucket = shapes.prompt_bucket(int(prompt))
         decode = physics.parts(shapes.batch_bucket(int(lanes)), lanes * context, 0, 0.0)
@@ -106,26 +108,26 @@ def steady_state(
         lanes=lanes,
         prompt_tokens=prompt,
         answer_tokens=answer,
-        decode=_with(decode, extra_s),
-        mixed=_with(mixed, extra_s),
+        decode=_with(decode, layers * physics.layer_s),
+        mixed=_with(mixed, prompt_layers * physics.layer_s),
         prompt_steps=steps,
         serial=shapes is not None,
         moe=moe,
-        layers=physics.layers * physics.layer_weight,
+        decode_layers=layers,
+        mixed_layers=prompt_layers,
     )
 
 
 def unloaded(physics: Physics, traits: Traits, prompt_tokens: float, moe: bool) -> tuple[SteadyState, ...]:
     """The steps that read one prompt on an idle engine, as states whose `decode` is the step: see `ttft_s`."""
     shapes = traits.static_shapes
+    layers = physics.layers * physics.prompt_layer_weight
     found, start = [], 0.0
     while start < prompt_tokens:
         size = min(prompt_tokens - start, inf if shapes is not None else traits.prefill_budget)
         padded = size if shapes is None else shapes.prompt_bucket(int(size))
-        parts = _with(
-            physics.parts(0, 0, padded, physics.attention(start, start + padded)), physics.layers * physics.layer_weight * physics.layer_s
-        )
-        found.append(SteadyState(1.0, size, 2.0, parts, parts, 1.0, True, moe, physics.layers * physics.layer_weight))
+        parts = _with(physics.parts(0, 0, padded, physics.attention(start, start + padded)), layers * physics.layer_s)
+        found.append(SteadyState(1.0, size, 2.0, parts, parts, 1.0, True, moe, layers, layers))
         start += size
     return tuple(found)
 
