@@ -39,20 +39,18 @@ class FittedConstants:
     """What `turnout calibrate` found for a chip under one serving software (docs/calibration.md).
 
     `rows` are the measured rows of this chip and software; `rows: 0` says that the constants are those of the chip's
-    family. Errors are absolute and relative, in percent, in the sample. `kv_admission` says when the software lets a
-    sequence in: `reserved` = once its whole answer is sure of room, `paged` = as long as there is room now.
+    family, None that the chip's own figure holds. Errors are absolute and relative, in percent, in the sample.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
-    mfu: float
-    mbu: float
     layer_time_us: float
+    mfu: float | None = None
+    mbu: float | None = None
     moe_mfu: float | None = None
     rows: int = 0
     median_error_percent: float | None = None
     p90_error_percent: float | None = None
-    kv_admission: Literal["paged", "reserved"] = "paged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +109,13 @@ class ChipSheet:
         software = software or self.default_software
         if software is not None:
             fitted: FittedConstants = _lookup(f"{self.title} with software", self.software, software)
-            return Constants(fitted.mfu, fitted.mbu, fitted.layer_time_us, fitted.moe_mfu)
+        else:
+            fitted = FittedConstants(number(self.layer_time_us, "layer_time_us"))
         return Constants(
-            number(self.mfu, "mfu"),
-            number(self.mbu, "mbu"),
-            number(self.layer_time_us, "layer_time_us"),
-            self.moe_mfu.value if self.moe_mfu is not None else None,
+            number(self.mfu, "mfu") if fitted.mfu is None else fitted.mfu,
+            number(self.mbu, "mbu") if fitted.mbu is None else fitted.mbu,
+            fitted.layer_time_us,
+            self.moe_mfu.value if fitted.moe_mfu is None and self.moe_mfu is not None else fitted.moe_mfu,
         )
 
     def assumptions(self) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Fitting constants to points: least absolute log error, shrunk from chip towards family. Pure, deterministic.
 
-A chip's constants under a software are pulled towards those of its family (chips with the same compute die) under the same
-software, these towards the family's over all software, these weakly towards plain defaults: where rows are many they
-decide, where they are few the family does, and an unseen combination takes the family's. One law for fit and
+A chip's constants under a software are pulled towards those of its family (chips with the same compute die) under
+the same software, these towards the family's over all software, these weakly towards plain defaults: where rows are
+many they decide, where they are few the family does, and an unseen combination takes the family's. One law for fit and
 cross-validation, with these settings for every platform:
 
     loss = sum over rows of w |ln(predicted / measured)| + PULL * sum over constants of (ln(c / c_above) / SPREAD)^2
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, inf, log
+from math import exp, inf, log, sqrt
 
 from app.calibration.predict import Prepared
 from backends.datasheet import Constants
@@ -92,7 +92,7 @@ def cross_validated(rows: Sequence[Prepared], fold: Callable[[Prepared], Hashabl
 def minimise(rows: Sequence[Prepared], above: Constants, pull: float) -> Constants:
     """The constants with the least loss over the rows, pulled towards `above`."""
     counts = Counter((row.point.model, row.point.precision) for row in rows)
-    weights = [counts[row.point.model, row.point.precision] ** -0.5 for row in rows]
+    weights = [1 / sqrt(counts[row.point.model, row.point.precision]) for row in rows]
     scale = len(rows) / sum(weights)
     weighted = [(row, weight * scale, log(row.point.measured)) for row, weight in zip(rows, weights, strict=True)]
     centre = _vector(above)

@@ -1,13 +1,13 @@
 """Measured points from CSV, in either of two shapes, as values the prediction understands.
 
-`points`: a published figure a row (hw, chips, tp, replicas, model, precision, kv, isl, osl, concurrency, maxb, metric, value,
-framework, source, note, confidence). `silicon`: a benchmark run a row, with ttft_ms and tpot_ms (hw, tp, model, backend,
-precision, isl, osl, concurrency, inferencex). A row that cannot be read is skipped with its reason, never an error.
+`points`: a published figure a row (hw, chips, tp, replicas, model, precision, kv, isl, osl, concurrency, maxb, metric,
+value, framework, source, note, confidence). `silicon`: a benchmark run a row, with ttft_ms and tpot_ms (hw, tp, model,
+backend, precision, isl, osl, concurrency, inferencex). A row that cannot be read is skipped with its reason.
 
 What the sources do not state is assumed here, in one place:
 - blank precision is BF16; a model published in less than that (gpt-oss: MXFP4) is served in what it is published in;
-- KV is FP8 for low-precision weights under TensorRT-LLM, and under vLLM in InferenceX runs (their queueing at 64 clients on one
-  H200 needs room that BF16 KV does not leave); for MXFP4 models FP8 on chips with FP4, BF16 on others; else BF16;
+- KV is FP8 for low-precision weights under TensorRT-LLM, and under vLLM in InferenceX runs (their queueing at 64
+  clients on one H200 needs room that BF16 KV does not leave); for MXFP4 models FP8 on chips with FP4, else BF16;
 - InferenceX draws lengths uniformly between 0.8 and 1.0 of the nominal ones: 0.9 on average;
 - an id with `_tpN_..epM` ran on N chips: the `tp` column holds N x M there, but its times are those of N chips.
 """
@@ -21,22 +21,29 @@ from dataclasses import dataclass
 from math import inf, isfinite
 from pathlib import Path
 
-from backends.datasheet import Datasheets
+from backends.datasheet import KV_BYTES, Datasheets
 from backends.errors import UnknownFigure
 
 CHIPS = {"trn1": "trainium1", "trn2": "trainium2", "trn3": "trainium3", "ironwood": "tpu7x", "trillium": "tpu_v6e"}
+MODELS = {"deepseek-r1": "deepseek-v3", "deepseek-v3.1": "deepseek-v3"}
+"""Other names of the same architecture."""
+
+LONGEST_TOKENS = 10_000_000
 SOFTWARE = {"nim-trtllm": "trtllm", "vllm-tpu": "vllm", "nxdi": "neuron", "inferencex": ""}
 INFERENCEX_LENGTH = 0.9
 PREDICTED = ("tput", "tput_total", "tpot", "ttft", "speed")
-LENGTHLESS = re.compile(r"_tp(\d+)_(?:\d+_)?ep(\d+)")
+SPLIT = re.compile(r"_tp(\d+)_(?:\d+_)?ep(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One measured figure. `chips` are those of one replica; `measured` is in the metric's own unit (tput and tput_total
-    tokens/s of all replicas, tpot and ttft ms, speed tokens/s of one user). `isl` and `osl` are effective lengths,
-    `shown_isl` and `shown_osl` those in the file. `software` is "" where it is not known, `era` the year of an API
-    speed. `concurrency` is that of all replicas; infinite = saturated."""
+    """One measured figure.
+
+    `chips` are those of one replica; `measured` is in the metric's own unit (tput and tput_total tokens/s of all
+    replicas, tpot and ttft ms, speed tokens/s of one user). `isl` and `osl` are effective lengths, `shown_isl` and
+    `shown_osl` those in the file. `software` is "" where it is not known, for an API speed its provider's era.
+    `concurrency` is that of all replicas; infinite = saturated.
+    """
 
     hw: str
     chip: str
@@ -111,19 +118,19 @@ def _published(row: Mapping[str, str], sheets: Datasheets) -> Iterator[Point]:
     _check_predictable(metric, row, note)
     chip, model, precision = _names(row, sheets)
     framework = row.get("framework", "")
-    chips = int(_number(row, "tp", default=_number(row, "chips", default=1.0)))
+    chips = _count(row, "tp", default=_number(row, "chips", default=1.0))
     yield Point(
         hw=row["hw"],
         chip=chip,
         chips=chips,
-        replicas=int(_number(row, "replicas", default=1.0)),
+        replicas=_count(row, "replicas", default=1.0),
         model=model,
         precision=precision,
-        kv=row.get("kv") or "bf16",
-        isl=_number(row, "isl"),
-        osl=_number(row, "osl"),
-        shown_isl=_number(row, "isl"),
-        shown_osl=_number(row, "osl"),
+        kv=_stated_kv(row),
+        isl=_tokens(row, "isl"),
+        osl=_tokens(row, "osl"),
+        shown_isl=_tokens(row, "isl"),
+        shown_osl=_tokens(row, "osl"),
         concurrency=_concurrency(row),
         max_batch=_number(row, "maxb", default=inf),
         metric=metric,
@@ -143,19 +150,17 @@ def _check_predictable(metric: str, row: Mapping[str, str], note: str) -> None:
         raise UnreadableRow("interpolated, or the chips per replica are not shown")
     if metric == "ttft" and row.get("concurrency") not in ("1", "1.0"):
         raise UnreadableRow("time to first token under load is the queue's doing: only concurrency 1 is predicted")
-    if metric == "speed" and "spec decode" in row.get("note", "") + row.get("source", "").lower().replace(
-        "no spec", ""
-    ):
-        raise UnreadableRow("with speculative decoding")
+    if metric == "speed" and re.search("spec", note) and not re.search("no spec|base", note):
+        raise UnreadableRow("with speculative decoding, or possibly so")
 
 
 def _silicon(row: Mapping[str, str], sheets: Datasheets) -> Iterator[Point]:
     chip, model, precision = _names(row, sheets)
     backend, inferencex = row.get("backend", ""), row.get("inferencex", "") in ("1", "1.0", "true", "True")
     scale = INFERENCEX_LENGTH if inferencex else 1.0
-    split = LENGTHLESS.search(row.get("id", ""))
+    split = SPLIT.search(row.get("id", ""))
     concurrency = _concurrency(row)
-    isl, osl = _number(row, "isl"), _number(row, "osl")
+    isl, osl = _tokens(row, "isl"), _tokens(row, "osl")
     metrics = [name for name in ("tpot", "ttft") if row.get(f"{name}_ms")]
     for metric in metrics:
         if metric == "ttft" and concurrency != 1:
@@ -163,7 +168,7 @@ def _silicon(row: Mapping[str, str], sheets: Datasheets) -> Iterator[Point]:
         yield Point(
             hw=row["hw"],
             chip=chip,
-            chips=int(split.group(1)) if split else int(_number(row, "tp", default=1.0)),
+            chips=int(split.group(1)) if split else _count(row, "tp", default=1.0),
             replicas=1,
             model=model,
             precision=precision,
@@ -184,15 +189,18 @@ def _silicon(row: Mapping[str, str], sheets: Datasheets) -> Iterator[Point]:
 
 def _names(row: Mapping[str, str], sheets: Datasheets) -> tuple[str, str, str]:
     hw = row.get("hw", "").lower()
+    hw = hw.removesuffix("_sxm").removesuffix("-sxm")
     chip = CHIPS.get(hw, hw.replace("-", "_"))
     model = row.get("model", "").lower()
+    model = MODELS.get(model, model)
     try:
         sheets.chip(chip)
         native = sheets.model(model).native_precision
     except UnknownFigure as error:
         raise UnreadableRow(str(error)) from None
-    precision = {"": "bf16", "fp16": "bf16", "nvfp4": "fp4"}.get(row.get("precision", ""), row.get("precision", ""))
-    if native is not None and sheets.model(model).moe is not None:
+    stated = row.get("precision", "").lower()
+    precision = {"": native or "bf16", "fp16": "bf16", "nvfp4": "fp4"}.get(stated, stated)
+    if native == "mxfp4":
         precision = native
     return chip, model, precision
 
@@ -212,10 +220,31 @@ def _concurrency(row: Mapping[str, str]) -> float:
     return _number(row, "concurrency")
 
 
+def _stated_kv(row: Mapping[str, str]) -> str:
+    kv = row.get("kv") or "bf16"
+    if kv not in KV_BYTES:
+        raise UnreadableRow(f"KV precision '{kv}' is not one of {', '.join(KV_BYTES)}")
+    return kv
+
+
+def _tokens(row: Mapping[str, str], column: str) -> float:
+    tokens = _number(row, column)
+    if tokens > LONGEST_TOKENS:
+        raise UnreadableRow(f"{column} is {tokens:g} tokens: no model reads or writes that much")
+    return tokens
+
+
+def _count(row: Mapping[str, str], column: str, default: float) -> int:
+    value = _number(row, column, default)
+    if value < 1 or value != int(value) or value > 1e6:
+        raise UnreadableRow(f"{column} is {value:g}, not a number of chips or replicas")
+    return int(value)
+
+
 def _era(note: str) -> str:
-    """The latest year that a provider-reported speed mentions: its software changed by the year."""
+    """A provider's own software by the year its speed is dated: `api-2024` up to then, `api` since (or undated)."""
     years = re.findall(r"20[12]\d", note)
-    return f"api-{max(years)}" if years else ""
+    return "api-2024" if years and max(years) <= "2024" else "api"
 
 
 def _number(row: Mapping[str, str], column: str, default: float | None = None) -> float:

@@ -36,12 +36,12 @@ SHARED_TRAFFIC_BYTES, SPLIT_TRAFFIC_BYTES = 24, 46
 """Activation bytes per token, layer and unit of hidden size: moved by every chip, and divided among them."""
 
 EXPERT_LAYER_WEIGHT = 1.3
-"""A layer with experts takes more kernels one after the other than a dense one: about 14 (router, top-k, permutation and its
-undoing besides) to 11. Counted, not fitted."""
+"""A layer with experts takes more kernels one after the other than a dense one: about 14 (router, top-k, permutation
+and its undoing besides) to 11. Counted, not fitted."""
 
 LAUNCHED_WEIGHT = 2.0
-"""Decode steps replay a captured graph; a step with prompt tokens launches its kernels one by one, at about twice the time
-per layer. Compiled programs (static shapes) know no such difference."""
+"""Decode steps replay a captured graph; a step with prompt tokens launches its kernels one by one, at about twice the
+time per layer. Compiled programs (static shapes) know no such difference."""
 
 
 @dataclass(frozen=True, slots=True)

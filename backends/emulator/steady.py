@@ -9,9 +9,9 @@ answer decoded, while the others' prompts are read too:
                  = t_prefill(bucket)                                       static shapes: decode waits
     throughput   = b * answer / (m + t_decode * prompt steps + (answer - 1) * TPOT)
 
-Occupancy is prompt + answer where the software reserves it (TensorRT-LLM's guaranteed-no-evict), prompt + answer / 2 where
-it pages. A test holds this against the engine itself (tests/unit/backends/test_steady.py). Everything is kept as the
-parts of a step (`Physics.parts`), so that a fit can try other constants without making the physics anew.
+Occupancy is prompt + answer where the software reserves it (TensorRT-LLM's guaranteed-no-evict), prompt + answer / 2
+where it pages. A test holds this against the engine itself (tests/unit/backends/test_steady.py). Everything is kept as
+the parts of a step (`Physics.parts`), so that a fit can try other constants without making the physics anew.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class SteadyState:
 def steady_state(
     physics: Physics, traits: Traits, load: ClosedLoop, max_lanes: float, reserved: bool, moe: bool
 ) -> SteadyState:
-    """What the engine settles to. `max_lanes` bounds the batch beside the KV room; `reserved` as in
-    `FittedConstants.kv_admission`. Physics made with a chip's constants go with `UNIT`, and the reverse."""
+    """What the engine settles to. `max_lanes` bounds the batch beside the KV room; `reserved`: a sequence is let in
+    once its whole answer is sure of room. Physics made with a chip's constants go with `UNIT`, and the reverse."""
     prompt, answer = load.prompt_tokens, max(2.0, load.answer_tokens)
     occupancy = prompt + (answer if reserved else answer / 2)
     lanes = max(1.0, min(load.concurrency, max_lanes, physics.kv_room_tokens / occupancy))
