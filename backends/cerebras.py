@@ -15,7 +15,7 @@ from backends.types import BackendSpec, Substrate
 
 SUBSTRATE: Substrate = "cerebras"
 
-TRAITS = Traits(law="pipeline", kv_block_tokens=1)
+TRAITS = Traits(law="pipeline", prefill_budget=8192, kv_block_tokens=1)
 
 
 def build(spec: BackendSpec, sheets: Datasheets, clock: Clock) -> Backend:

@@ -16,7 +16,7 @@ from backends.types import BackendSpec, Substrate
 
 SUBSTRATE: Substrate = "groq"
 
-TRAITS = Traits(law="pipeline", noisy=False)
+TRAITS = Traits(law="pipeline", prefill_budget=8192, noisy=False)
 
 
 def build(spec: BackendSpec, sheets: Datasheets, clock: Clock) -> Backend:

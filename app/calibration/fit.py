@@ -21,7 +21,7 @@ from math import exp, inf, log, sqrt
 from app.calibration.predict import Prepared
 from backends.datasheet import Constants
 
-PULL, ROOT_PULL = 30.0, 0.02
+PULL, ROOT_PULL = 10.0, 0.02
 SPREAD = (0.25, 0.15, 0.4, 0.4)
 """How far MFU, MBU, time per layer and the experts' MFU are expected to differ between relatives (log scale)."""
 

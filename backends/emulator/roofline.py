@@ -274,8 +274,9 @@ def _check_fits(
 
 
 def _bf16_s_per_flop(chip: ChipSheet, chips: int, known: Constants, mfu: float, traits: Traits) -> float | None:
-    """Attention and the output head run in BF16 whatever the weights; None where the chip states no BF16 rate."""
-    if chip.bf16_tflops.value is None and "bf16" not in (traits.compute_divisor or {}):
+    """Attention and the output head run in BF16 whatever the weights; None where the chip's matrix engine has no BF16,
+    and they are taken to run as the weights do."""
+    if chip.bf16_tflops.value is None:
         return None
     return 1 / (chips * peak_flops(chip, "bf16", traits) * mfu)
 
