@@ -12,13 +12,15 @@ from typing import Any
 
 import click
 
-from app.calibration import report, store
+from app.calibration import queueing, report, store
 from app.calibration.fit import Fit, usable
 from app.calibration.points import Point, Skipped, UnreadableRow, read_all
 from app.calibration.predict import Prepared, prepare, stored_constants
 from app.cli.loading import CHECK_FAILED, config_option, json_option, load_or_exit
 from app.config.load import LoadedConfig
+from app.errors import CalibrationError
 from backends.datasheet import Datasheets
+from backends.errors import BackendConfigError
 
 DATA_FILES = ("calibration_points.csv", "calibration_silicon.csv")
 
@@ -32,6 +34,13 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--plot", "plot_path", type=click.Path(dir_okay=False, path_type=Path), help="Draw predicted against measured."
 )
+@click.option(
+    "--runs",
+    "run_folders",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A recorded server run (or a folder of such) to replay: fit on its first requests, predict the others.",
+)
 @click.option("--write", is_flag=True, help="Store the fitted constants in the datasheets (config/substrates).")
 @json_option
 def command(
@@ -39,10 +48,16 @@ def command(
     point_files: tuple[Path, ...],
     check_file: Path | None,
     plot_path: Path | None,
+    run_folders: tuple[Path, ...],
     write: bool,
     as_json: bool,
 ) -> None:
     """Fit the emulator's constants to measured points and say how far off it is."""
+    if run_folders:
+        if check_file is not None or point_files or write or plot_path:
+            raise click.UsageError("--runs replays recorded runs: the other options do not go with it")
+        _replay_runs(run_folders, load_or_exit(path).sheets, as_json)
+        return
     if check_file is not None and (point_files or write or plot_path):
         raise click.UsageError("--check predicts with what is stored: --points, --plot and --write do not go with it")
     loaded = load_or_exit(path)
@@ -71,6 +86,22 @@ def command(
         print(json.dumps(said))
     else:
         _print(said)
+
+
+def _replay_runs(folders: Sequence[Path], sheets: Datasheets, as_json: bool) -> None:
+    try:
+        found = [
+            queueing.validate(queueing.load_run(run, sheets), sheets)
+            for folder in folders
+            for run in queueing.runs_in(folder)
+        ]
+    except (CalibrationError, BackendConfigError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(CHECK_FAILED)
+    if as_json:
+        print(json.dumps({"runs": [queueing.as_plain(each) for each in found]}))
+    else:
+        print(*(queueing.told(each) for each in found), sep="\n\n")
 
 
 def _default_points() -> list[Path]:
