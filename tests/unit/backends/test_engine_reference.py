@@ -100,7 +100,7 @@ def test_it_decides_and_bills_as_one_step_and_one_lane_at_a_time_would(
 
 
 def test_they_agree_where_memory_is_short_and_the_rare_things_happen() -> None:
-    """Long random runs: hypothesis prefers short ones. Each must stand on preemptions and hits to be worth something."""
+    """Long random runs, where hypothesis prefers short ones; worth something only with preemptions and hits in them."""
     preempted = hits = recomputed = 0
     for seed in range(250):
         rng = random.Random(seed)
