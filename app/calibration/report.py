@@ -92,7 +92,9 @@ def platforms(assessed: Sequence[Assessed]) -> list[dict[str, Any]]:
                     "mfu": round(known.mfu, 3) if not group[0].row.pipeline else None,
                     "mbu": round(known.mbu, 3) if not group[0].row.pipeline else None,
                     "layer_time_us": round(known.layer_time_us, 1),
-                    "moe_mfu": round(known.moe_mfu, 3) if known.moe_mfu and any(e.row.moe for e in group) else None,
+                    "moe_mfu": round(known.moe_mfu, 3)
+                    if known.moe_mfu and any(e.row.moe and not e.row.pipeline for e in group)
+                    else None,
                 },
                 **summary(group),
             }
