@@ -20,7 +20,7 @@ from tests.sheets import sheets
 
 TRUE = Constants(mfu=0.62, mbu=0.8, layer_time_us=41.0, moe_mfu=0.25)
 POINT = Point(
-    "h100", "h100", 2, 1, "llama-3.3-70b", "fp8", "fp8", 1000, 500, 1000, 500, 1, inf, "tpot", 1.0, "vllm", "", ""
+    "h100", "h100", 2, 1, "llama-3.3-70b", "fp8", "fp8", 1000, 500, "", "", 0, 0, 1, inf, "tpot", 1.0, "vllm", "", ""
 )  # fmt: skip
 
 
