@@ -108,6 +108,8 @@ class ChipSheet:
         """
         software = software or self.default_software
         if software is not None:
+            if not self.software:
+                raise UnknownFigure(f"{self.title} has constants for no software in particular: leave `software` out")
             fitted: FittedConstants = _lookup(f"{self.title} with software", self.software, software)
         else:
             fitted = FittedConstants(number(self.layer_time_us, "layer_time_us"))

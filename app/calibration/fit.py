@@ -7,16 +7,17 @@ cross-validation, with these settings for every platform:
 
     loss = sum over rows of w |ln(predicted / measured)| + PULL * sum over constants of (ln(c / c_above) / SPREAD)^2
 
-w makes a model at a precision weigh as the square root of its rows. A pipeline has one constant (time per layer) and no
-pull: the loss's minimum is then a median.
+w makes a model at a precision weigh as the square root of its rows. A pipeline has one constant, time per layer, and no
+pull: the median (of the logs) of what each row says it is.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, inf, log, sqrt
+from statistics import median
 
 from app.calibration.predict import Prepared
 from backends.datasheet import Constants
@@ -91,6 +92,8 @@ def cross_validated(rows: Sequence[Prepared], fold: Callable[[Prepared], Hashabl
 
 def minimise(rows: Sequence[Prepared], above: Constants, pull: float) -> Constants:
     """The constants with the least loss over the rows, pulled towards `above`."""
+    if rows[0].pipeline:
+        return replace(above, layer_time_us=exp(median(log(_layer_time_us(row, above)) for row in rows)))
     counts = Counter((row.point.model, row.point.precision) for row in rows)
     weights = [1 / sqrt(counts[row.point.model, row.point.precision]) for row in rows]
     scale = len(rows) / sum(weights)
@@ -114,10 +117,14 @@ def minimise(rows: Sequence[Prepared], above: Constants, pull: float) -> Constan
     return _constants(found)
 
 
+def _layer_time_us(row: Prepared, known: Constants) -> float:
+    """The time per layer that a row of a pipeline implies: its pace is in proportion."""
+    slower = row.point.measured / row.predicted(known)
+    return known.layer_time_us * (slower if row.point.metric == "tpot" else 1 / slower)
+
+
 def _touched(rows: Sequence[Prepared]) -> list[int]:
     """Which of the four constants the rows depend on at all; the others stay where they are."""
-    if rows[0].pipeline:
-        return [2]
     dense, moe = any(not row.moe for row in rows), any(row.moe for row in rows)
     return [0] * dense + [1, 2] + [3] * moe
 

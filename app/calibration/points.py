@@ -40,8 +40,8 @@ class Point:
     """One measured figure.
 
     `chips` are those of one replica; `measured` is in the metric's own unit (tput and tput_total tokens/s of all
-    replicas, tpot and ttft ms, speed tokens/s of one user). `isl` and `osl` are effective lengths, `shown_isl` and
-    `shown_osl` those in the file. `software` is "" where it is not known, for an API speed its provider's era.
+    replicas, tpot and ttft ms, speed tokens/s of one user). `model`, `precision`, `isl` and `osl` are those predicted
+    with, `shown_*` those in the file. `software` is "" where it is not known, for an API speed its provider's era.
     `concurrency` is that of all replicas; infinite = saturated.
     """
 
@@ -54,6 +54,8 @@ class Point:
     kv: str
     isl: float
     osl: float
+    shown_model: str
+    shown_precision: str
     shown_isl: float
     shown_osl: float
     concurrency: float
@@ -129,6 +131,8 @@ def _published(row: Mapping[str, str], sheets: Datasheets) -> Iterator[Point]:
         kv=_stated_kv(row),
         isl=_tokens(row, "isl"),
         osl=_tokens(row, "osl"),
+        shown_model=row["model"],
+        shown_precision=row.get("precision") or precision,
         shown_isl=_tokens(row, "isl"),
         shown_osl=_tokens(row, "osl"),
         concurrency=_concurrency(row),
@@ -175,6 +179,8 @@ def _silicon(row: Mapping[str, str], sheets: Datasheets) -> Iterator[Point]:
             kv=_kv_precision(precision, backend, inferencex, chip, sheets),
             isl=isl * scale,
             osl=osl * scale,
+            shown_model=row["model"],
+            shown_precision=row.get("precision") or precision,
             shown_isl=isl,
             shown_osl=osl,
             concurrency=concurrency,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
-from typing import Any
+from typing import Any, Literal
 
 from app.calibration.fit import Fit, cross_validated, fit, usable
 from app.calibration.predict import Prepared
@@ -92,7 +92,9 @@ def platforms(assessed: Sequence[Assessed]) -> list[dict[str, Any]]:
                     "mfu": round(known.mfu, 3) if not group[0].row.pipeline else None,
                     "mbu": round(known.mbu, 3) if not group[0].row.pipeline else None,
                     "layer_time_us": round(known.layer_time_us, 1),
-                    "moe_mfu": round(known.moe_mfu, 3) if known.moe_mfu and any(e.row.moe for e in group) else None,
+                    "moe_mfu": round(known.moe_mfu, 3)
+                    if known.moe_mfu and any(e.row.moe and not e.row.pipeline for e in group)
+                    else None,
                 },
                 **summary(group),
             }
@@ -119,6 +121,7 @@ def bars(assessed: Sequence[Assessed]) -> list[dict[str, Any]]:
     return [
         _bar("dense, pooled over H100, H200, B200, MI300X", pooled, 11, 33),
         _bar("  the stretch", pooled, 8, 25),
+        _bar("  held out by fold", pooled, 11, 33, "kfold"),
         *(_bar(f"dense, {chip}", on(dense, chip), 15, 40) for chip in POOLED),
         _bar("MoE, pooled", [each for each in fitted if each.row.moe and each.row.point.chip in POOLED], 25, None),
         *(
@@ -126,16 +129,20 @@ def bars(assessed: Sequence[Assessed]) -> list[dict[str, Any]]:
             for chip in ("h100", "h200", "b200")
         ),
         _bar("unloaded TTFT, h100", on([e for e in assessed if e.row.point.metric == "ttft"], "h100"), 20, None),
-        *(_bar(f"unseen model, {chip}", on(fitted, chip), 15, None, unseen=True) for chip in POOLED),
+        *(_bar(f"unseen model, {chip}", on(fitted, chip), 15, None, "unseen") for chip in POOLED),
         _bar("groqchip1, per era", on(fitted, "groqchip1"), 15, None),
         _bar("wse3, per era", on(fitted, "wse3"), 15, None),
     ]
 
 
 def _bar(
-    name: str, group: Sequence[Assessed], median: float, p90: float | None, unseen: bool = False
+    name: str,
+    group: Sequence[Assessed],
+    median: float,
+    p90: float | None,
+    column: Literal["error", "kfold", "unseen"] = "error",
 ) -> dict[str, Any]:
-    values = [each.unseen if unseen else each.error for each in group]
+    values = [getattr(each, column) for each in group]
     known = [value for value in values if value is not None]
     middle, tail = quantile(known, 0.5), quantile(known, 0.9)
     met = middle is not None and middle <= median and (p90 is None or (tail is not None and tail <= p90))

@@ -16,7 +16,7 @@ from backends.datasheet import Constants, Datasheets
 MARKER = "# ---- from here on written by `turnout calibrate --write` (docs/calibration.md); edit above ----\n"
 FEWEST_ROWS = 3
 ROWS_PER_CONSTANT = 3
-WORST_MEDIAN_PERCENT = 25.0
+WORST_MEDIAN_PERCENT = 20.0
 
 
 def write(folder: Path, sheets: Datasheets, found: Fit, assessed: Sequence[Assessed], date: str) -> list[Path]:

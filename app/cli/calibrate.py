@@ -151,8 +151,8 @@ def _row(each: Prepared, sheets: Datasheets) -> dict[str, Any]:
     point: Point = each.point
     return {
         "hw": point.hw,
-        "model": point.model,
-        "precision": point.precision,
+        "model": point.shown_model,
+        "precision": point.shown_precision,
         "metric": point.metric,
         "isl": point.shown_isl,
         "osl": point.shown_osl,

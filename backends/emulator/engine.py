@@ -363,7 +363,7 @@ class Engine:
             job.ended_ns = now_ns
             self._kv.release(job)
             del self._admitted[job]
-            if not self._batch.lanes and not self._prefilling:
+            if not self._admitted:
                 job.completion_ns += self._carry_ns
                 self._carry_ns = 0
 

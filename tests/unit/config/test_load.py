@@ -111,6 +111,7 @@ def test_the_smallest_useful_file_loads(tmp_path: Path) -> None:
         ("version: 1", "version: 1\nserver: {drain_timeout_s: .inf}", "2:10: server.drain_timeout_s: input should be a finite"),
         ("version: 1", "version: 1\nextends: shiped", "2:1: extends: 'shiped' cannot be extended; did you mean 'shipped'?"),
         ("version: 1", "version: 1\nextends: 3", "2:1: extends: must be a file's name"),
+        ("precision: fp8", "precision: fp8, software: vlm", "7:5: backends[0].name: 'h100-8b': there is no datasheet for NVIDIA H100 SXM with software 'vlm'; did you mean 'vllm'?"),
         ("chips: 1", "chips: yes", "10:5: backends[0].chips: input should be a valid integer"),
         ("a price list", "a pri\x07ce list", "15:20: the character '\\x07' is not allowed"),
         ("version: 1", "version: [1", "2:4: did not find expected"),

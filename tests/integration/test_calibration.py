@@ -1,0 +1,128 @@
+"""`turnout calibrate` as a command, and the shipped constants against the real points where they are at hand."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from app.calibration import report
+from app.calibration.points import UnreadableRow, read_all
+from app.calibration.predict import prepare, stored_constants
+from app.cli import main
+from tests.sheets import sheets
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+SHARED = [DATA / "calibration_points.csv", DATA / "calibration_silicon.csv"]
+needs_data = pytest.mark.skipif(not all(path.is_file() for path in SHARED), reason=f"no measured points in {DATA}")
+
+ROWS = """hw,tp,model,backend,precision,isl,osl,concurrency,inferencex,ttft_ms,tpot_ms
+h100,1,llama-3.1-8b,trtllm,fp8,1000,500,1,0,19,5.0
+h100,1,llama-3.1-8b,trtllm,fp8,1000,500,16,0,90,7.0
+h1000,1,llama-3.1-8b,trtllm,fp8,1000,500,16,0,90,7.0
+h100,2,llama-3.1-8b,trtllm,fp8,2000,500,64,0,90,9.0
+"""
+
+
+@pytest.fixture
+def points(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.csv"
+    path.write_text(ROWS)
+    return path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["calibrate", *map(str, arguments)])
+
+
+def test_check_predicts_with_what_is_stored(points: Path) -> None:
+    result = run("--check", points, "--json")
+    assert result.exit_code == 0
+    said = json.loads(result.stdout)
+    assert [sorted(row) for row in said["rows"]] == [
+        ["concurrency", "hw", "isl", "measured", "metric", "model", "osl", "precision", "predicted"]
+    ] * 4
+    assert [(row["metric"], row["concurrency"]) for row in said["rows"]] == [
+        ("tpot", 1), ("ttft", 1), ("tpot", 16), ("tpot", 64),
+    ]  # fmt: skip
+    assert "did you mean 'h100'" in said["skipped"][0]["reason"]
+    shown = run("--check", points)
+    assert shown.exit_code == 0
+    assert "skipped: line 4" in shown.stderr
+    assert "llama-3.1-8b" in shown.stdout
+
+
+def test_fitting_reports_and_draws(points: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "out.png"
+    drawing = ["--plot", picture] if find_spec("matplotlib") else []
+    result = run("--points", points, "--json", *drawing)
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert said["platforms"][0]["n"] == 3
+    assert {"bar", "n", "median_percent", "median_at_most", "met"} <= said["bars"][0].keys()
+    if drawing:
+        assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "trtllm" in run("--points", points).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--check", "{rows}", "--write"], 2, "do not go with it"),
+        (["--check", "nowhere.csv"], 2, "does not exist"),
+        (["--points", "{odd}"], 1, "needs the columns"),
+        (["--points", "{empty}"], 1, "no row to fit to"),
+        (["--points", "{rows}", "--plot", "{rows}.xyz"], 1, "xyz"),
+    ],
+)
+def test_misuse_is_said(points: Path, tmp_path: Path, arguments: list[str], code: int, says: str) -> None:
+    (tmp_path / "odd.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "empty.csv").write_text(ROWS.splitlines()[0] + "\n")
+    places = {"rows": points, "odd": tmp_path / "odd.csv", "empty": tmp_path / "empty.csv"}
+    result = run(*(argument.format(**places) for argument in arguments))
+    assert result.exit_code == code
+    assert says in result.output
+
+
+@needs_data
+def test_the_shipped_constants_do_as_well_as_the_datasheets_claim() -> None:
+    errors: dict[tuple[str, str], list[float]] = {}
+    for point in read_all(SHARED, sheets())[0]:
+        if point.metric == "ttft":
+            continue
+        try:
+            row = prepare(point, sheets())
+        except UnreadableRow:
+            continue
+        predicted = row.predicted(stored_constants(sheets().chip(point.chip), point.software))
+        key = (point.chip, point.software)
+        errors.setdefault(key, []).append(report.error_percent(predicted, point.measured))
+    claimed = 0
+    for name, chip in sheets().chips.items():
+        for software, fitted in chip.software.items():
+            found = errors.get((name, software), [])
+            assert len(found) == fitted.rows, (name, software)
+            if found:
+                claimed += 1
+                assert report.quantile(found, 0.5) == pytest.approx(fitted.median_error_percent, abs=0.3)
+                assert report.quantile(found, 0.9) == pytest.approx(fitted.p90_error_percent, abs=1.0)
+    assert claimed >= 15
+
+
+@needs_data
+def test_the_bars_stand_with_the_shipped_constants() -> None:
+    """Dense: median 11 %, p90 33 % pooled; 15 % and 40 % on each chip. Constants as shipped, nothing fitted here."""
+    errors: dict[str, list[float]] = {chip: [] for chip in report.POOLED}
+    for point in read_all(SHARED, sheets())[0]:
+        if point.chip in errors and point.metric != "ttft" and sheets().model(point.model).moe is None:
+            known = stored_constants(sheets().chip(point.chip), point.software)
+            errors[point.chip].append(report.error_percent(prepare(point, sheets()).predicted(known), point.measured))
+    pooled = [error for found in errors.values() for error in found]
+    assert report.quantile(pooled, 0.5) <= 11  # type: ignore[operator]
+    assert report.quantile(pooled, 0.9) <= 33  # type: ignore[operator]
+    for chip, found in errors.items():
+        assert report.quantile(found, 0.5) <= 15, chip  # type: ignore[operator]
+        assert report.quantile(found, 0.9) <= 40, chip  # type: ignore[operator]
