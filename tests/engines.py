@@ -16,7 +16,7 @@ from backends.clock import Clock
 from backends.emulator.backend import EmulatedBackend
 from backends.emulator.engine import Engine
 from backends.emulator.jobs import Job
-from backends.emulator.traits import GPU, StaticShapes, Traits
+from backends.emulator.traits import GPU, Read, StaticShapes, Traits
 from backends.types import BackendSpec
 from tests.sheets import sheets
 
@@ -36,9 +36,9 @@ class LinearPhysics:
     kv_room_tokens: int = 50_000
     max_sequences: int = 16
 
-    def step_s(self, lanes: int, context_tokens: int, prefill_tokens: int, prefill_start: int) -> float:
+    def step_s(self, lanes: int, context_tokens: int, reads: Sequence[Read] = ()) -> float:
         step_ns = self.base_ns + self.lane_ns * lanes + self.context_ns * context_tokens
-        return (step_ns + (self.prompt_ns + prefill_start) * prefill_tokens) / 1e9
+        return (step_ns + sum((self.prompt_ns + start) * tokens for start, tokens in reads)) / 1e9
 
     def decode_line(self, lanes: int, context_tokens: int) -> tuple[float, float]:
         return (self.base_ns + self.lane_ns * lanes) / 1e9, self.context_ns / 1e9
@@ -192,8 +192,8 @@ class NaiveEngine:
         self.start_ns = now_ns
         self.end_ns = None
         if self.served:
-            start = reading[0].position if reading else 0
-            self.end_ns = now_ns + round(self.physics.step_s(lanes, context, chunks, start) * 1e9)
+            reads = [(job.position, self.served[job]) for job in reading if job in self.served]
+            self.end_ns = now_ns + round(self.physics.step_s(lanes, context, reads) * 1e9)
 
     def _admit_all(self, now_ns: int, after: int) -> None:
         """Who joins this step (`after` 1) or the next one (2): as long as some of its tokens are left for a prompt."""

@@ -312,7 +312,8 @@ class Engine:
         if not batching.decodes(prompt_tokens, self._traits):
             lanes = context_tokens = 0
         self._decoding = lanes
-        step_ns = self._pace.mixed(lanes, context_tokens, prompt_tokens, prefilling[0].position)
+        reads = [(job.position, tokens) for job, tokens in zip(prefilling, self._chunks, strict=False)]
+        step_ns = self._pace.mixed(lanes, context_tokens, reads)
         self._end_ns = self._segment.plan(now_ns, step_ns, 0.0, 1)
 
     def _admit(self, now_ns: int, after: int, joining: list[Job]) -> None:

@@ -7,11 +7,12 @@ mean of so many independent steps has.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from math import exp, sqrt
 from statistics import NormalDist
 from typing import Protocol
 
-from backends.emulator.traits import Traits
+from backends.emulator.traits import Read, Traits
 
 NS_PER_S = 1e9
 QUANTILE_BITS = 12
@@ -28,7 +29,7 @@ class StepPhysics(Protocol):
     @property
     def max_sequences(self) -> int: ...
 
-    def step_s(self, lanes: int, context_tokens: int, prefill_tokens: int, prefill_start: int) -> float:
+    def step_s(self, lanes: int, context_tokens: int, reads: Sequence[Read] = ()) -> float:
         """Seconds for one step."""
         ...
 
@@ -62,15 +63,18 @@ class Pace:
             scale *= exp(sigma * (NORMAL[self._bits(QUANTILE_BITS)] - 0.5 * sigma))
         return (base_s + per_token_s * context_tokens) * scale, per_token_s * lanes * scale
 
-    def mixed(self, lanes: int, context_tokens: int, prompt_tokens: int, start: int) -> float:
-        """Nanoseconds of a step that reads prompt tokens from position `start` and decodes `lanes` beside it."""
+    def mixed(self, lanes: int, context_tokens: int, reads: Sequence[Read]) -> float:
+        """Nanoseconds of a step that reads parts of prompts (with static shapes, all that is left of one) and decodes
+        `lanes` beside them."""
         extra_s = 0.0
         if (shapes := self._shapes) is not None:
-            prompt_tokens = shapes.prompt_bucket(prompt_tokens)
-            if prompt_tokens > shapes.warm_prompt_tokens and prompt_tokens not in self._compiled:
-                self._compiled.add(prompt_tokens)
+            start, tokens = reads[0]
+            bucket = shapes.prompt_bucket(tokens)
+            reads = ((start, bucket),)
+            if bucket > shapes.warm_prompt_tokens and bucket not in self._compiled:
+                self._compiled.add(bucket)
                 extra_s = shapes.compile_s
-        seconds = self._physics.step_s(lanes, context_tokens, prompt_tokens, start)
+        seconds = self._physics.step_s(lanes, context_tokens, reads)
         if self._prefill_sigma:
             sigma = self._prefill_sigma
             seconds *= exp(sigma * (NORMAL[self._bits(QUANTILE_BITS)] - 0.5 * sigma))

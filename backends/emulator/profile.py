@@ -42,7 +42,7 @@ def prefill_s(physics: Physics, traits: Traits, tokens: int) -> float:
     while start < tokens:
         chunk = batching.chunks([tokens - start], 0, traits)[0]
         padded = chunk if traits.static_shapes is None else traits.static_shapes.prompt_bucket(chunk)
-        total += physics.step_s(0, 0, padded, start)
+        total += physics.step_s(0, 0, [(start, padded)])
         start += chunk
     return total
 
@@ -50,4 +50,4 @@ def prefill_s(physics: Physics, traits: Traits, tokens: int) -> float:
 def decode_s(physics: Physics, traits: Traits, lanes: int) -> float:
     """Seconds of a decode step at the reference context."""
     padded = lanes if traits.static_shapes is None else traits.static_shapes.batch_bucket(lanes)
-    return physics.step_s(padded, lanes * REFERENCE_CONTEXT_TOKENS, 0, 0)
+    return physics.step_s(padded, lanes * REFERENCE_CONTEXT_TOKENS)

@@ -20,11 +20,12 @@ their origin stand in the datasheets, how well they do in docs/calibration.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log2
 
 from backends.datasheet import KV_BYTES, WEIGHT_BYTES, ChipSheet, Constants, ModelSheet, number
-from backends.emulator.traits import Traits
+from backends.emulator.traits import Read, Traits
 from backends.errors import DoesNotFit, UnknownFigure
 from backends.types import DeploymentSpec
 
@@ -79,11 +80,14 @@ class Physics:
     layer_weight: float = 1.0
     prompt_layer_weight: float = 1.0
 
-    def step_s(self, lanes: float, context_tokens: float, prefill_tokens: float, prefill_start: float) -> float:
-        """Seconds for a step that decodes `lanes` sequences with `context_tokens` of KV between them and reads
-        `prefill_tokens` of a prompt from position `prefill_start`."""
-        attention = self.attention(prefill_start, prefill_start + prefill_tokens) if prefill_tokens else 0.0
-        compute_s, weights_s, other_s, fixed_s = self.parts(lanes, context_tokens, prefill_tokens, attention)
+    def step_s(self, lanes: float, context_tokens: float, reads: Sequence[Read] = ()) -> float:
+        """Seconds for a step that decodes `lanes` sequences with `context_tokens` of KV between them and reads parts of
+        prompts."""
+        prefill_tokens, attention_flops = 0, 0.0
+        for start, tokens in reads:
+            prefill_tokens += tokens
+            attention_flops += self.attention(start, start + tokens)
+        compute_s, weights_s, other_s, fixed_s = self.parts(lanes, context_tokens, prefill_tokens, attention_flops)
         weight = self.prompt_layer_weight if prefill_tokens else self.layer_weight
         roofline_s = compute_s if compute_s > weights_s else weights_s
         return roofline_s + other_s + fixed_s + self.layers * weight * self.layer_s
@@ -115,12 +119,12 @@ class Physics:
 
     def decode_line(self, lanes: float, context_tokens: float) -> tuple[float, float]:
         """(seconds, seconds per token of context) of a step that decodes `lanes` sequences and reads no prompt: its
-        time is linear in the KV it reads, `step_s(lanes, c, 0, 0)` for any c near `context_tokens` (with a window:
+        time is linear in the KV it reads, `step_s(lanes, c)` for any c near `context_tokens` (with a window:
         on the same side of `lanes` whole windows)."""
         per_token_s = 0.0 if self.pipeline else self.kv_bytes_per_token * self.kv_seconds_per_byte
         if self.window_tokens and not self.pipeline and context_tokens < lanes * self.window_tokens:
             per_token_s += self.window_kv_bytes_per_token * self.kv_seconds_per_byte
-        return self.step_s(lanes, context_tokens, 0, 0) - per_token_s * context_tokens, per_token_s
+        return self.step_s(lanes, context_tokens) - per_token_s * context_tokens, per_token_s
 
     def attention(self, start: float, end: float) -> float:
         """FLOPs of causal attention for the prompt tokens from `start` to `end`."""

@@ -8,6 +8,9 @@ from typing import Literal
 
 from backends.types import PrefillMode
 
+Read = tuple[int, int]
+"""Part of a prompt that a step reads: from which position, and how many tokens."""
+
 
 @dataclass(frozen=True, slots=True)
 class StaticShapes:

@@ -185,7 +185,7 @@ def test_more_bandwidth_is_never_slower_and_a_larger_batch_never_faster_for_one(
 
     slow = LinearPhysics(kv_room_tokens=100_000)
     fast = replace(slow, base_ns=slow.base_ns // 2, context_ns=slow.context_ns // 2)
-    assert fast.step_s(lanes, prompt, 0, 0) <= slow.step_s(lanes, prompt, 0, 0)
+    assert fast.step_s(lanes, prompt) <= slow.step_s(lanes, prompt)
     alone = ends_ns(slow, 1)
     assert all(quick <= plain for quick, plain in zip(ends_ns(fast, 1), alone, strict=True))
     crowd = ends_ns(slow, lanes + 1)

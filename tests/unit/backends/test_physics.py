@@ -119,7 +119,7 @@ def test_more_bandwidth_is_never_slower(
     chip = sheets().chip("h200")
     wide = replace(chip, bandwidth_tb_per_s=Figure(4.8 * faster, "assumed"))
     slow_s, fast_s = (
-        of(model, native(model), each, chips).step_s(lanes, lanes * context, prompt, 0) for each in (chip, wide)
+        of(model, native(model), each, chips).step_s(lanes, lanes * context, [(0, prompt)]) for each in (chip, wide)
     )
     assert fast_s <= slow_s
 
@@ -133,7 +133,7 @@ def test_more_bandwidth_is_never_slower(
 )
 def test_a_larger_batch_never_raises_a_users_speed(model: str, chips: int, lanes: int, context: int) -> None:
     reduced = of(model, native(model), chips=chips)
-    assert reduced.step_s(lanes + 1, (lanes + 1) * context, 0, 0) >= reduced.step_s(lanes, lanes * context, 0, 0)
+    assert reduced.step_s(lanes + 1, (lanes + 1) * context) >= reduced.step_s(lanes, lanes * context)
 
 
 @settings(max_examples=60, deadline=None)
@@ -141,8 +141,13 @@ def test_a_larger_batch_never_raises_a_users_speed(model: str, chips: int, lanes
 def test_a_decode_line_is_the_step_it_stands_for(model: str, lanes: int, each: int) -> None:
     reduced, context = of(model, native(model)), lanes * each
     base_s, per_token_s = reduced.decode_line(lanes, context)
-    assert base_s + per_token_s * context == pytest.approx(reduced.step_s(lanes, context, 0, 0), rel=1e-9)
+    assert base_s + per_token_s * context == pytest.approx(reduced.step_s(lanes, context), rel=1e-9)
     if each > 128:
-        assert base_s + per_token_s * (context + 50) == pytest.approx(
-            reduced.step_s(lanes, context + 50, 0, 0), rel=1e-9
-        )
+        assert base_s + per_token_s * (context + 50) == pytest.approx(reduced.step_s(lanes, context + 50), rel=1e-9)
+
+
+def test_short_prompts_read_together_attend_only_to_themselves() -> None:
+    reduced = of("llama-3.1-8b", "fp8", chips=1)
+    together = reduced.step_s(0, 0, [(0, 1024)] * 8)
+    assert together < reduced.step_s(0, 0, [(0, 8192)])
+    assert together == pytest.approx(reduced.step_s(0, 0, [(0, 1024), *[(0, 1024)] * 7]))
