@@ -45,7 +45,7 @@ class EmulatedServer:
     ) -> None:
         self._completions = completions
         self._metrics = metrics
-        self._faults = faults
+        self.faults = faults
         self._models = models
         self._admin_token = admin_token
         self._clock = clock
@@ -105,16 +105,16 @@ class EmulatedServer:
         if method == "PUT":
             body = await read_body(receive, FAULTS_LIMIT_BYTES)
             try:
-                self._faults.set(read(body.decode(), "body"))
+                self.faults.set(read(body.decode(), "body"))
             except UnicodeDecodeError:
                 raise BadRequest("the body is not valid UTF-8", code="invalid_faults") from None
             except ConfigError as error:
                 raise BadRequest(str(error), code="invalid_faults") from None
         elif method == "DELETE":
-            self._faults.set(NONE)
+            self.faults.set(NONE)
         elif method != "GET":
             raise MethodNotAllowed(f"/admin/faults takes GET, PUT or DELETE, not {method}", allow="GET, PUT, DELETE")
-        return _json(self._faults.file.model_dump(mode="json"))
+        return _json(self.faults.file.model_dump(mode="json"))
 
     def _check_allowed(self, scope: Scope) -> None:
         """Raises: Unauthorized."""
