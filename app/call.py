@@ -55,6 +55,7 @@ class Call(NamedTuple):
     stream: bool = False
     capabilities: frozenset[Capability] = frozenset()
     tenant: str = "default"
+    priority: int = 0
 
     @property
     def choices(self) -> int:

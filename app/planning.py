@@ -93,6 +93,7 @@ class Planner:
             ignore_eos=call.ignore_eos,
             stream=call.stream,
             body=call.body,
+            priority=call.priority,
         )
         return Plan(model, config.slo, route, generation)
 

@@ -2,7 +2,7 @@
 
 The compiler schedules every cycle, so a step takes layers x time-per-layer whatever the batch, without noise: a
 user's speed does not depend on the others. The pipeline has a stage per layer, so no more sequences than layers can
-be in it; the next one waits for a place.
+be in it; the next one waits for a place. SRAM has no room to keep prompts for later (no prefix cache: an assumption).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from backends.types import BackendSpec, LiveSpec, Substrate
 
 SUBSTRATE: Substrate = "groq"
 
-TRAITS = Traits(law="pipeline", noisy=False)
+TRAITS = Traits(law="pipeline", noisy=False, prefix_cache=False)
 
 
 def build(spec: BackendSpec | LiveSpec, sheets: Datasheets, clock: Clock) -> Backend:

@@ -22,7 +22,8 @@ class GenerationRequest(NamedTuple):
 
     `body` is the client's own JSON, for backends that pass it on; emulated backends read only the parsed
     fields. Choices are numbered prompt-major: choice `i * n + j` is the j-th answer to `prompts[i]`.
-    `max_tokens` is per choice; None means as long as the model likes, within its context.
+    `max_tokens` is per choice; None means as long as the model likes, within its context. A request of higher
+    `priority` leaves a backend's queue sooner.
     """
 
     request_id: str
@@ -37,6 +38,7 @@ class GenerationRequest(NamedTuple):
     ignore_eos: bool = False
     stream: bool = False
     body: bytes = b""
+    priority: int = 0
 
     @property
     def choices(self) -> int:
@@ -181,7 +183,8 @@ class BackendSnapshot:
     """What a backend reports of itself at one moment.
 
     `busy_ns` (summed over engine steps) and `idle_ns` (summed over the gaps between them, by a clock of
-    its own) are measured independently; together they make up the time since start.
+    its own) are measured independently; together they make up the time since start. `preemptions` (jobs that lost their
+    KV and had to be read again) and the prefix cache's tokens (looked up, found) count from start, as vLLM's do.
     """
 
     running: int = 0
@@ -189,6 +192,9 @@ class BackendSnapshot:
     kv_used_ratio: float = 0.0
     busy_ns: int = 0
     idle_ns: int = 0
+    preemptions: int = 0
+    prefix_queries_tokens: int = 0
+    prefix_hits_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +217,7 @@ class EmulationSpec:
 
     `prefill_noise` and `decode_noise` are the sigma of the seeded lognormal factor on each step's time.
     `max_sequences` None takes the chip's own; `max_waiting` bounds the queue, past it a request is refused.
+    `prefix_cache` False turns it off where the substrate has one.
     """
 
     seed: int = 0
@@ -218,6 +225,7 @@ class EmulationSpec:
     decode_noise: float = 0.05
     max_sequences: int | None = None
     max_waiting: int = 1024
+    prefix_cache: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ def chat_call(wire: ChatRequest, body: bytes, request_id: str, started_ns: int, 
         seed=wire.seed,
         temperature=wire.temperature,
         stream=bool(wire.stream),
+        priority=wire.priority or 0,
         capabilities=frozenset(needs),
     )
 
@@ -78,6 +79,7 @@ def completion_call(wire: CompletionRequest, body: bytes, request_id: str, start
         seed=wire.seed,
         temperature=wire.temperature,
         stream=bool(wire.stream),
+        priority=wire.priority or 0,
         capabilities=frozenset({"logprobs"}) if wire.logprobs is not None else frozenset(),
     )
 

@@ -15,12 +15,14 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from app.errors import BadRequest
 
 MAX_CHOICES = 128
+MAX_PRIORITY = 100
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 StopText = Annotated[str, Meta(min_length=1, max_length=1024)]
 Stop = Annotated[str, Meta(max_length=1024)] | Annotated[list[StopText], Meta(max_length=16)]
+Priority = Annotated[int, Meta(ge=-MAX_PRIORITY, le=MAX_PRIORITY)]
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
 
@@ -69,6 +71,7 @@ class _Sampling(Struct, kw_only=True):
     metadata: dict[str, str] | None = None
     min_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     ignore_eos: bool | None = None
+    priority: Priority | None = None
 
 
 class ChatRequest(_Sampling, kw_only=True):

@@ -139,6 +139,7 @@ def emulated_spec(backend: EmulatedBackendConfig) -> BackendSpec:
             emulation.decode_noise,
             emulation.max_sequences,
             emulation.max_waiting,
+            emulation.prefix_cache,
         ),
     )
 

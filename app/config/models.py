@@ -99,6 +99,7 @@ class EmulationConfig(Section):
     decode_noise: float = Field(default=0.05, ge=0, le=1)
     max_sequences: PositiveInt | None = None
     max_waiting: Annotated[int, Field(ge=0)] = 1024
+    prefix_cache: bool = True
 
 
 class _Backend(Section):

@@ -11,7 +11,7 @@ from backends.datasheet import WEIGHT_BYTES, ChipSheet, Datasheets
 from backends.emulator.roofline import Physics, physics
 from backends.emulator.traits import Traits
 from backends.errors import DoesNotFit
-from backends.types import DeploymentSpec
+from backends.types import DeploymentSpec, Substrate
 
 MOST_CHIPS = 4096
 PREFERRED_PRECISIONS = ("fp8", "int8", "bf16")
@@ -21,7 +21,7 @@ PREFERRED_PRECISIONS = ("fp8", "int8", "bf16")
 class Choice:
     """A chip, how many of them, and the model and precision they hold."""
 
-    kind: str
+    kind: Substrate
     chip: str
     chips: int
     deployment: DeploymentSpec

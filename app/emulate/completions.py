@@ -29,8 +29,8 @@ from app.errors import (
 )
 from app.ids import Ids
 from app.planning import COMPLETION_DEFAULT_MAX_TOKENS
-from backends.base import Backend, Generation
 from backends.clock import Clock
+from backends.emulator.backend import EmulatedBackend, EmulatedGeneration
 from backends.emulator.faults import Fault
 from backends.errors import BackendError
 from backends.types import ChoiceEnd, DeploymentInfo, Endpoint, Event, FinishReason, GenerationRequest, TokenChunk
@@ -47,7 +47,13 @@ class Completions:
     """Parse, ask the engine, write; a client that leaves cancels what it asked for."""
 
     def __init__(
-        self, backend: Backend, names: Iterable[str], metrics: VllmMetrics, faults: FaultsDesk, ids: Ids, clock: Clock
+        self,
+        backend: EmulatedBackend,
+        names: Iterable[str],
+        metrics: VllmMetrics,
+        faults: FaultsDesk,
+        ids: Ids,
+        clock: Clock,
     ) -> None:
         self._backend = backend
         self._deployment: DeploymentInfo = next(iter(backend.info.deployments.values()))
@@ -107,7 +113,7 @@ class Completions:
     ) -> None:
         call, include_usage = self._parse(endpoint, body, request_id)
         generation = self._backend.generate(self._request(call))
-        answering = _Answering(self._clock, self._metrics, self._deployment, generation, fault)
+        answering = _Answering(self._clock, self._metrics, generation, fault)
         response_id, created_s = self._ids.response(endpoint), self._clock.wall_ns() // 1_000_000_000
         try:
             if call.stream:
@@ -189,11 +195,10 @@ class _Answering:
         self,
         clock: Clock,
         metrics: VllmMetrics,
-        deployment: DeploymentInfo,
-        generation: Generation,
+        generation: EmulatedGeneration,
         fault: Fault | None,
     ) -> None:
-        self.watch = Watch(metrics, clock, generation, deployment.profile)
+        self.watch = Watch(metrics, clock, generation)
         self._generation = generation
         slow = fault is not None and fault.kind == "slow"
         self._events: AsyncIterable[Event] = slowed(generation, clock, fault.factor) if slow else generation  # type: ignore[union-attr]

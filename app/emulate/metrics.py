@@ -8,7 +8,6 @@ are the engine's: with `--time-scale` a second here passes faster than a second 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -17,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from app.metering.cells import Buckets, Cells
 from app.metering.metrics import counter_family, histogram_family
+from backends.types import BackendSnapshot
 
 LABELS = ("model_name", "engine")
 FINISHED = ("stop", "length", "abort")
@@ -36,24 +36,15 @@ REQUEST_S = (
 )  # fmt: skip
 
 
-class Load(NamedTuple):
-    """What the engine holds now."""
-
-    running: int
-    waiting: int
-    kv_used_ratio: float
-
-
 class VllmMetrics:
-    """The families. `load` and `preemptions` are asked at every scrape."""
+    """The families. `engine` is asked for the engine's own gauges and counters at every scrape."""
 
     def __init__(
         self,
         model: str,
         context_tokens: int,
         cache_config: Mapping[str, str],
-        load: Callable[[], Load],
-        preemptions: Callable[[], int],
+        engine: Callable[[], BackendSnapshot],
     ) -> None:
         self.labels = (model, "0")
         self._counters: list[Cells] = []
@@ -61,7 +52,7 @@ class VllmMetrics:
         self._declare_counters()
         self._declare_histograms(_one_two_five(context_tokens))
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Exported(self, cache_config, load, preemptions))
+        self._registry.register(_Exported(self, cache_config, engine))
 
     def finished(self, reason: str) -> None:
         """A choice has ended: `stop`, `length`, or `abort` for one whose client left."""
@@ -92,9 +83,7 @@ class VllmMetrics:
         add = self._counter
         self.prompt_tokens = add("vllm:prompt_tokens", "Prompt tokens processed")
         self.generation_tokens = add("vllm:generation_tokens", "Tokens generated")
-        self.prefix_queries = add("vllm:prefix_cache_queries", "Prefix cache queries, in tokens")
-        self.prefix_hits = add("vllm:prefix_cache_hits", "Prefix cache hits, in tokens")
-        for cells in (self.prompt_tokens, self.generation_tokens, self.prefix_queries, self.prefix_hits):
+        for cells in (self.prompt_tokens, self.generation_tokens):
             cells.add(self.labels, 0)
         self.success = add("vllm:request_success", "Requests by how they ended", (*LABELS, "finished_reason"))
         for reason in FINISHED:
@@ -125,28 +114,31 @@ class _Exported(Collector):
         self,
         metrics: VllmMetrics,
         cache_config: Mapping[str, str],
-        load: Callable[[], Load],
-        preemptions: Callable[[], int],
+        engine: Callable[[], BackendSnapshot],
     ) -> None:
         self._metrics = metrics
         self._cache_config = cache_config
-        self._load = load
-        self._preemptions = preemptions
+        self._engine = engine
 
     def collect(self) -> Iterator[Metric]:
         """Every family, gauges first."""
-        load, labels = self._load(), self._metrics.labels
+        now, labels = self._engine(), self._metrics.labels
         for name, documentation, value in (
-            ("vllm:num_requests_running", "Sequences in the running batch", load.running),
-            ("vllm:num_requests_waiting", "Requests that wait to be scheduled", load.waiting),
-            ("vllm:kv_cache_usage_perc", "Share of the KV cache in use; 1 = all of it", load.kv_used_ratio),
+            ("vllm:num_requests_running", "Sequences in the running batch", now.running),
+            ("vllm:num_requests_waiting", "Requests that wait to be scheduled", now.waiting),
+            ("vllm:kv_cache_usage_perc", "Share of the KV cache in use; 1 = all of it", now.kv_used_ratio),
         ):
             gauge = GaugeMetricFamily(name, documentation, labels=LABELS)
             gauge.add_metric(labels, value)
             yield gauge
-        preempted = Cells("vllm:num_preemptions", "Sequences put back into the queue", LABELS)
-        preempted.add(labels, self._preemptions())
-        yield counter_family(preempted)
+        for name, documentation, count in (
+            ("vllm:num_preemptions", "Sequences put back into the queue", now.preemptions),
+            ("vllm:prefix_cache_queries", "Prefix cache queries, in tokens", now.prefix_queries_tokens),
+            ("vllm:prefix_cache_hits", "Prefix cache hits, in tokens", now.prefix_hits_tokens),
+        ):
+            cells = Cells(name, documentation, LABELS)
+            cells.add(labels, count)
+            yield counter_family(cells)
         yield from self._metrics.families()
         info = GaugeMetricFamily(
             "vllm:cache_config_info", "Information of the cache config", labels=(*self._cache_config, "engine")

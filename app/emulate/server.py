@@ -15,13 +15,13 @@ from app.emulate.catalog import Choice
 from app.emulate.completions import Completions
 from app.emulate.faults_desk import FaultsDesk
 from app.emulate.faults_file import FaultsFile
-from app.emulate.metrics import Load, VllmMetrics
+from app.emulate.metrics import VllmMetrics
 from app.ids import Ids
 from app.listening import Server, calm_collector, drained_by_signals, listen, url_of, uvicorn_config
-from backends import registry
-from backends.base import Backend
 from backends.clock import Clock, ScaledClock, SystemClock
 from backends.datasheet import Datasheets
+from backends.emulator.backend import EmulatedBackend
+from backends.emulator.build import emulated
 from backends.types import BackendSpec, DeploymentInfo, EmulationSpec
 
 CREATED_EPOCH_S = 1_700_000_000
@@ -55,7 +55,7 @@ def run(options: Options, sheets: Datasheets, *, as_json: bool) -> int:
         return runner.run(_serve(options, sheets, as_json))
 
 
-def build(options: Options, sheets: Datasheets) -> tuple[Backend, EmulatedServer]:
+def build(options: Options, sheets: Datasheets) -> tuple[EmulatedBackend, EmulatedServer]:
     """The backend, not yet started, and the application over it.
 
     Raises: BackendConfigError.
@@ -65,14 +65,11 @@ def build(options: Options, sheets: Datasheets) -> tuple[Backend, EmulatedServer
     if options.time_scale != 1:
         clock = ScaledClock(clock, options.time_scale)
     spec = BackendSpec("emulated", choice.kind, choice.chip, choice.chips, (choice.deployment,), options.emulation)
-    backend = registry.build(spec, sheets, clock)
+    backend = emulated(spec, sheets, clock, choice.kind, choice.traits)
     deployment = next(iter(backend.info.deployments.values()))
 
-    def load() -> Load:
-        now = backend.snapshot()
-        return Load(now.running, now.waiting, now.kv_used_ratio)
-
-    metrics = VllmMetrics(options.names[0], deployment.context_tokens, _cache_config(choice), load, lambda: 0)
+    cache_config = _cache_config(choice, prefix_caching=backend.prefix_block_tokens is not None)
+    metrics = VllmMetrics(options.names[0], deployment.context_tokens, cache_config, backend.snapshot)
     faults = FaultsDesk(clock, options.faults)
     completions = Completions(backend, options.names, metrics, faults, Ids(), clock)
     models = [_model(name, deployment) for name in options.names]
@@ -100,7 +97,7 @@ async def _serve(options: Options, sheets: Datasheets, as_json: bool) -> int:
     return 0
 
 
-def _announce(options: Options, backend: Backend, url: str, as_json: bool) -> None:
+def _announce(options: Options, backend: EmulatedBackend, url: str, as_json: bool) -> None:
     info, name = backend.info, options.names[0]
     deployment = next(iter(info.deployments.values()))
     if as_json:
@@ -141,7 +138,7 @@ def _model(name: str, deployment: DeploymentInfo) -> dict[str, object]:
     }
 
 
-def _cache_config(choice: Choice) -> dict[str, str]:
+def _cache_config(choice: Choice, *, prefix_caching: bool) -> dict[str, str]:
     """The labels of vllm:cache_config_info that routers read."""
     block = choice.traits.kv_block_tokens
     return {
@@ -149,5 +146,5 @@ def _cache_config(choice: Choice) -> dict[str, str]:
         "num_gpu_blocks": str(choice.physics.kv_room_tokens // block),
         "gpu_memory_utilization": "0.9",
         "cache_dtype": choice.deployment.kv_precision or "bf16",
-        "enable_prefix_caching": "False",
+        "enable_prefix_caching": str(prefix_caching),
     }

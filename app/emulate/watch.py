@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.emulate.metrics import VllmMetrics
-from backends.base import Generation
 from backends.clock import Clock
-from backends.types import ChoiceEnd, Event, LatencyProfile, TokenChunk, Usage
+from backends.emulator.backend import EmulatedGeneration
+from backends.types import ChoiceEnd, Event, TokenChunk, Usage
 
 
 @dataclass(slots=True)
@@ -22,14 +22,13 @@ class Watch:
     """Sees each event as it comes and the end once; everything is counted when it happens, as an engine would.
 
     Tokens that arrive together are spread evenly over the time since the one before. When a prompt left the queue is
-    not told by events: it is taken to be the unloaded reading time before the first token.
+    the engine's own account (`EmulatedGeneration.timing`).
     """
 
-    def __init__(self, metrics: VllmMetrics, clock: Clock, generation: Generation, profile: LatencyProfile) -> None:
+    def __init__(self, metrics: VllmMetrics, clock: Clock, generation: EmulatedGeneration) -> None:
         self._metrics = metrics
         self._clock = clock
         self._generation = generation
-        self._profile = profile
         self._arrived_ns = clock.now_ns()
         self._counted = Usage()
         self._choices: dict[int, _Choice] = {}
@@ -66,10 +65,10 @@ class Watch:
 
     def _ended(self, choice: _Choice, reason: str) -> None:
         metrics, labels = self._metrics, self._metrics.labels
-        usage = self._generation.usage()
-        profile = self._profile
-        reading_ns = int((profile.overhead_s + profile.prefill_s_per_token * usage.prompt_tokens) * 1e9)
-        scheduled_ns = max(self._arrived_ns, choice.first_ns - reading_ns)
+        usage, timing = self._generation.usage(), self._generation.timing()
+        assert timing is not None
+        assert timing.scheduled_ns is not None
+        scheduled_ns = timing.scheduled_ns
         for histogram, start_ns, end_ns in (
             (metrics.e2e, self._arrived_ns, choice.last_ns),
             (metrics.queue, self._arrived_ns, scheduled_ns),
@@ -88,10 +87,7 @@ class Watch:
     def _count(self) -> None:
         """Add what the engine has done since the last count."""
         metrics, labels, before, now = self._metrics, self._metrics.labels, self._counted, self._generation.usage()
-        hits = now.cached_tokens - before.cached_tokens
-        read = now.prompt_tokens - before.prompt_tokens + hits
+        read = now.prompt_tokens + now.cached_tokens - before.prompt_tokens - before.cached_tokens
         metrics.prompt_tokens.add(labels, read)
-        metrics.prefix_queries.add(labels, read)
-        metrics.prefix_hits.add(labels, hits)
         metrics.generation_tokens.add(labels, now.completion_tokens - before.completion_tokens)
         self._counted = now

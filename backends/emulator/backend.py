@@ -1,7 +1,11 @@
 """The thin shell that plays the engine: one driver task per backend, asleep until the next step ends.
 
 Wake-ups are at least `TICK_NS` apart, so a wafer that makes a token every half millisecond does not wake the process
-two thousand times a second: the tokens of a tick come as one chunk. Nothing wakes while the engine is idle.
+two thousand times a second: the tokens of a tick come as one chunk. Where nobody streams it sleeps until the engine's
+next event. Nothing wakes while the engine is idle.
+
+What a stand-alone server needs for vLLM's metrics is `EmulatedBackend.engine` (running, waiting, kv_used_ratio,
+preemptions, prefix_queries_tokens, prefix_hits_tokens) and `EmulatedGeneration.timing()`.
 
 Choices of one prompt share its reading and its KV. Where there are more than the engine has room for, they go in
 groups, each of which reads the prompt again.
@@ -13,11 +17,12 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Self
+from typing import NamedTuple, Self
 
 from backends.clock import Clock
 from backends.emulator import text
-from backends.emulator.engine import Engine, Job, Lane
+from backends.emulator.engine import Engine
+from backends.emulator.jobs import Job, Lane, Timing
 from backends.errors import BackendError, ContextExceeded, Saturated, Unavailable, Unsupported
 from backends.types import (
     BackendInfo,
@@ -38,13 +43,23 @@ log = logging.getLogger("turnout.emulator")
 class EmulatedBackend:
     """One engine serving one deployment."""
 
-    def __init__(self, info: BackendInfo, new_engine: Callable[[int], Engine], clock: Clock, max_waiting: int) -> None:
+    def __init__(
+        self,
+        info: BackendInfo,
+        new_engine: Callable[[int], Engine],
+        clock: Clock,
+        max_waiting: int,
+        prefix_block_tokens: int | None = None,
+    ) -> None:
         self.info = info
+        self.prefix_block_tokens = prefix_block_tokens
+        """Tokens to a block of the prefix cache; None = there is none."""
         self._new_engine = new_engine
         self._clock = clock
         self._room = info_slots(info) + max_waiting
         self._engine = new_engine(clock.now_ns())
         self._playing: dict[Job, EmulatedGeneration] = {}
+        self._streaming = 0
         self._work = asyncio.Event()
         self._wake_ns = 0
         self._driver: asyncio.Task[None] | None = None
@@ -67,7 +82,16 @@ class EmulatedBackend:
         now_ns = self._advance()
         engine = self._engine
         busy_ns, idle_ns = engine.busy_and_idle_ns(now_ns)
-        return BackendSnapshot(engine.running, engine.waiting, engine.kv_used_ratio, busy_ns, idle_ns)
+        return BackendSnapshot(
+            engine.running,
+            engine.waiting,
+            engine.kv_used_ratio,
+            busy_ns,
+            idle_ns,
+            engine.preemptions,
+            engine.prefix_queries_tokens,
+            engine.prefix_hits_tokens,
+        )
 
     async def ping(self) -> None:
         self._check_running()
@@ -81,8 +105,8 @@ class EmulatedBackend:
             driver.cancel()
             await asyncio.gather(driver, return_exceptions=True)
 
-    def submit(self, generation: EmulatedGeneration, asked: Sequence[tuple[int, Sequence[int]]]) -> list[Job]:
-        """Queue a generation's jobs, each (prompt tokens, lengths of the answers).
+    def submit(self, generation: EmulatedGeneration, asked: Sequence[Asked]) -> list[Job]:
+        """Queue a generation's jobs.
 
         Raises: Saturated; Unavailable.
         """
@@ -91,11 +115,16 @@ class EmulatedBackend:
         engine = self._engine
         # An idle engine takes whatever it is asked, however many choices that is.
         demand = engine.demand()
-        if demand and demand + sum(len(lengths) for _, lengths in asked) > self._room:
+        if demand and demand + sum(len(job.lengths) for job in asked) > self._room:
             raise Saturated(f"{self.info.name} is full: {demand} sequences run or wait already", engine.vacancy_s())
-        jobs = [engine.submit(now_ns, tokens, lengths) for tokens, lengths in asked]
+        priority = generation.request.priority
+        jobs = [
+            engine.submit(now_ns, job.prompt_tokens, job.lengths, priority=priority, prefix=job.prefix) for job in asked
+        ]
         for job in jobs:
             self._playing[job] = generation
+        if generation.request.stream:
+            self._streaming += len(jobs)
         self._work.set()
         self._rearm()
         return jobs
@@ -104,10 +133,21 @@ class EmulatedBackend:
         """Free what the jobs hold, at once."""
         now_ns = self._advance()
         for job in jobs:
-            self._playing.pop(job, None)
+            if job in self._playing:
+                self._forget(job)
             if not self._broken:
                 self._engine.cancel(job, now_ns)
         self._rearm()
+
+    def _forget(self, job: Job) -> None:
+        if self._playing.pop(job).request.stream:
+            self._streaming -= 1
+
+    def _next_ns(self) -> int | None:
+        """When there will be something to tell."""
+        if self._streaming:
+            return self._engine.next_token_ns(self._clock.now_ns())
+        return self._engine.next_event_ns()
 
     def _check_running(self) -> None:
         if self._closed or self._broken or self._driver is None:
@@ -122,7 +162,7 @@ class EmulatedBackend:
     def _rearm(self) -> None:
         """Start the driver's sleep anew when the next event has moved forward: a cancelled compilation or long
         prompt would else leave the others waiting for its end."""
-        next_ns = self._engine.next_event_ns()
+        next_ns = self._next_ns()
         if self._broken or self._driver is None or next_ns is None:
             return
         if next_ns + TICK_NS < self._wake_ns:
@@ -145,9 +185,9 @@ class EmulatedBackend:
             generation.fail(Unavailable(f"{self.info.name} broke"))
 
     async def _drive(self) -> None:
-        engine, clock = self._engine, self._clock
+        clock = self._clock
         while True:
-            next_ns = engine.next_event_ns()
+            next_ns = self._next_ns()
             if next_ns is None:
                 self._wake_ns = 0
                 self._work.clear()
@@ -159,12 +199,20 @@ class EmulatedBackend:
             for job, generation in list(self._playing.items()):
                 generation.play(job)
                 if job.ended_ns is not None:
-                    del self._playing[job]
+                    self._forget(job)
 
 
 def info_slots(info: BackendInfo) -> int:
     """How many sequences the backend's one deployment decodes together."""
     return next(iter(info.deployments.values())).profile.max_sequences
+
+
+class Asked(NamedTuple):
+    """What a generation wants of the engine: a prompt, its answers, and its blocks' names for the prefix cache."""
+
+    prompt_tokens: int
+    lengths: Sequence[int]
+    prefix: Sequence[int] | None
 
 
 class EmulatedGeneration:
@@ -173,7 +221,7 @@ class EmulatedGeneration:
     def __init__(self, backend: EmulatedBackend, deployment: DeploymentInfo | None, request: GenerationRequest) -> None:
         self._backend = backend
         self._deployment = deployment
-        self._request = request
+        self.request = request
         self._prompt_tokens = [text.count(prompt) for prompt in request.prompts]
         self._answers: list[text.Answer] = []
         self._said = [0] * request.choices
@@ -207,13 +255,27 @@ class EmulatedGeneration:
     def usage(self) -> Usage:
         produced = self._backend.engine.produced
         return Usage(
-            prompt_tokens=sum(job.prefilled for job in self._prompt_jobs),
+            prompt_tokens=sum(job.prefilled - job.cached_tokens for job in self._prompt_jobs),
+            cached_tokens=sum(job.cached_tokens for job in self._prompt_jobs),
             completion_tokens=sum(produced(lane) for job in self._jobs or () for lane in job.lanes_made),
         )
 
     def engine_share(self) -> EngineShare:
         shares = [self._backend.engine.share_ns(job) for job in self._jobs or ()]
         return EngineShare(sum(prompt for prompt, _ in shares), sum(completion for _, completion in shares))
+
+    def timing(self) -> Timing | None:
+        """When the engine queued it, first scheduled it, and made its first and its latest known last token; None
+        before it was submitted. Times are of the backend's clock; final after exhaustion or `aclose()`."""
+        jobs = self._jobs
+        if not jobs:
+            return None
+        return Timing(
+            min(job.queued_ns for job in jobs),
+            min((job.scheduled_ns for job in jobs if job.scheduled_ns is not None), default=None),
+            min((job.first_token_ns for job in jobs if job.first_token_ns is not None), default=None),
+            max((job.last_token_ns for job in jobs if job.last_token_ns is not None), default=None),
+        )
 
     async def aclose(self) -> None:
         if self._closed:
@@ -233,17 +295,16 @@ class EmulatedGeneration:
             return
         produced = self._backend.engine.produced
         for lane in job.lanes_made:
-            self._say(lane, produced(lane))
+            self._say(self._first_choice[job] + lane.index, lane, produced(lane))
         if self._events:
             self._ready.set()
 
-    def _say(self, lane: Lane, produced: int) -> None:
-        choice = self._first_choice[lane.job] + lane.index
+    def _say(self, choice: int, lane: Lane, produced: int) -> None:
         said = self._said[choice]
         if produced == said:
             return
         ended = produced == lane.length
-        if said and not ended and not self._request.stream and produced - said < text.WINDOW_TOKENS:
+        if said and not ended and not self.request.stream and produced - said < text.WINDOW_TOKENS:
             return
         answer = self._answers[choice]
         self._said[choice] = produced
@@ -259,10 +320,10 @@ class EmulatedGeneration:
         self._ready.set()
 
     async def _submit(self) -> None:
-        request, deployment = self._request, self._deployment
+        request, deployment = self.request, self._deployment
         if deployment is None:
             raise Unsupported(f"{self._backend.info.name} does not serve {request.model}", "model")
-        asked: list[tuple[int, Sequence[int]]] = []
+        asked: list[Asked] = []
         first_choices: list[int] = []
         for place, tokens in enumerate(self._prompt_tokens):
             room = deployment.context_tokens - tokens
@@ -275,16 +336,29 @@ class EmulatedGeneration:
             limit = room if request.max_tokens is None else min(room, request.max_tokens)
             answers = [await self._answer(place, choice, limit) for choice in range(request.n)]
             self._answers += answers
+            prefix = await self._prefix(request.prompts[place])
             for first, group in _groups(self._backend.engine, tokens, [answer.tokens for answer in answers]):
-                asked.append((tokens, group))
+                asked.append(Asked(tokens, group, prefix))
                 first_choices.append(place * request.n + first)
         self._jobs = self._backend.submit(self, asked)
         self._first_choice = dict(zip(self._jobs, first_choices, strict=True))
         self._prompt_jobs = [job for job, first in self._first_choice.items() if first % request.n == 0]
 
+    async def _prefix(self, prompt: str) -> list[int] | None:
+        """The names of the prompt's blocks; others have their turn while a long one's are computed."""
+        block_tokens = self._backend.prefix_block_tokens
+        if block_tokens is None:
+            return None
+        names: list[int] = []
+        for name in text.block_names(self.request.model, prompt, block_tokens):
+            names.append(name)
+            if not len(names) % text.WINDOW_BLOCKS:
+                await asyncio.sleep(0)
+        return names
+
     async def _answer(self, place: int, choice: int, limit: int) -> text.Answer:
         """What will be said; others have their turn while stop sequences are searched for in a long answer."""
-        request = self._request
+        request = self.request
         whole = text.answer(request, request.prompts[place], choice, limit)
         if not request.stop:
             return whole

@@ -21,6 +21,8 @@ def chunks(remaining: Sequence[int], lanes: int, traits: Traits) -> list[int]:
     if traits.static_shapes is not None:
         return [remaining[0]]
     budget = max(1, traits.prefill_budget - lanes)
+    if len(remaining) == 1:
+        return [budget] if remaining[0] > budget else [remaining[0]]
     taken: list[int] = []
     for tokens in remaining:
         if budget <= 0:

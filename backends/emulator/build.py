@@ -80,4 +80,6 @@ def emulated(
     def new_engine(start_ns: int) -> Engine:
         return Engine(reduced, traits, emulation.seed, emulation.prefill_noise, emulation.decode_noise, start_ns)
 
-    return EmulatedBackend(info, new_engine, clock, emulation.max_waiting)
+    cached = emulation.prefix_cache and traits.prefix_cache
+    block_tokens = traits.kv_block_tokens if cached else None
+    return EmulatedBackend(info, new_engine, clock, emulation.max_waiting, block_tokens)

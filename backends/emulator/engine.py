@@ -1,93 +1,73 @@
 """The accelerator's loop as a pure state machine: `submit`, `cancel`, `advance(until)`, `next_event_ns`.
 
-Time is integer nanoseconds and never read from a clock; cutting `advance` at other moments changes nothing.
-A step's cost does not grow with the sequences in it: lanes (one per choice) know at which decode step they joined,
-so their tokens follow from a counter, their end from a heap, and their share of busy time from a running sum.
+Time is integer nanoseconds and never read from a clock; cutting `advance` at other moments changes nothing. The engine
+jumps from event to event: a step that reads prompt tokens is one event, and the decode steps until something changes
+(a lane ends, KV runs out, an arrival could be admitted) are one `Segment`. Nothing on the way looks at every lane:
+they are kept as sums (`Batch`, `KvCache`).
 
-Billing: each step's time is split evenly over the tokens it served. What does not divide is carried into the next
-step and, when the engine runs empty, goes to whoever left last, so that shares add up to busy time exactly.
+Billing: each step's time is split evenly over the tokens it served. What does not divide is carried into the next step
+and, when the engine runs empty, goes to whoever left last, so that shares add up to busy time exactly.
 
-KV is reserved at admission for prompt and whole answer: the emulated engine knows its answers' lengths, so it never
-runs out and never preempts. What could never be admitted is refused by `submit`; `fits` tells beforehand.
+When KV blocks run out, idle cached ones are evicted and then the job admitted last among those of the lowest priority
+is preempted: its blocks are freed, it waits at the head of its priority, and prompt and answers so far are read again.
+What could never be admitted is refused by `submit`; `fits` tells beforehand.
 """
 
 from __future__ import annotations
 
-import heapq
-import random
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import count
 
 from backends.emulator import batching
-from backends.emulator.roofline import Physics
+from backends.emulator.batch import Batch
+from backends.emulator.jobs import OUT_OF_BATCH, Job, Lane
+from backends.emulator.kv_cache import KvCache
+from backends.emulator.pace import Pace, StepPhysics
+from backends.emulator.segment import Segment
 from backends.emulator.traits import Traits
+from backends.emulator.waiting import WaitingLine
 
-
-@dataclass(slots=True, eq=False)
-class Lane:
-    """One choice being decoded. `joined` is the decode count at its first token."""
-
-    job: Job
-    index: int
-    length: int
-    joined: int = 0
-    share_from: int = 0
-    produced: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """A prompt with the lengths of the answers that will be given to it (one lane each, all at least 1).
-
-    `lanes` are those still decoding, `lanes_made` all of them, once the prompt is read.
-    """
-
-    prompt_tokens: int
-    lengths: tuple[int, ...]
-    prefilled: int = 0
-    prompt_ns: int = 0
-    completion_ns: int = 0
-    first_token_ns: int | None = None
-    ended_ns: int | None = None
-    kv_tokens: int = 0
-    lanes: list[Lane] = field(default_factory=list)
-    lanes_made: tuple[Lane, ...] = ()
+SEGMENT_STEPS = 512
+"""Steps planned at once: the line that their time follows is a local one."""
 
 
 class Engine:
-    """A batch of running lanes, a queue of jobs, and one step in progress."""
+    """A batch of running lanes, a line of waiting jobs, and a segment of steps in progress.
+
+    Counters: `busy_ns` and `steps` as far as accounted for, `preemptions`, `recomputed_tokens` (read again after one),
+    and as vLLM counts them `prefix_queries_tokens` (prompt tokens looked up in the prefix cache) and
+    `prefix_hits_tokens` (found there).
+    """
 
     def __init__(
-        self, physics: Physics, traits: Traits, seed: int, prefill_noise: float, decode_noise: float, start_ns: int = 0
+        self,
+        physics: StepPhysics,
+        traits: Traits,
+        seed: int,
+        prefill_noise: float,
+        decode_noise: float,
+        start_ns: int = 0,
     ) -> None:
-        self.busy_ns = 0
-        self.steps = 0
-        self._physics = physics
+        self.busy_ns = self.steps = 0
+        self.preemptions = self.recomputed_tokens = 0
+        self.prefix_queries_tokens = self.prefix_hits_tokens = 0
         self._traits = traits
-        self._random = random.Random(seed)
-        self._noise = (prefill_noise, decode_noise) if traits.noisy else (0.0, 0.0)
+        self._max_sequences = physics.max_sequences
+        self._pace = Pace(physics, traits, seed, prefill_noise, decode_noise)
+        self._kv = KvCache(physics.kv_room_tokens, traits.kv_block_tokens)
+        self._waiting = WaitingLine()
+        self._admitted: dict[Job, None] = {}
+        self._prefilling: list[Job] = []
+        self._chunks: list[int] = []
+        self._chunk_tokens = 0
+        self._batch = Batch()
+        self._segment = Segment()
+        self._end_ns: int | None = None
         self._now_ns = start_ns
         self._idle_ns = 0
         self._idle_since_ns: int | None = start_ns
-        self._queue: deque[Job] = deque()
-        self._prefilling: list[Job] = []
-        self._chunks: list[int] = []
-        self._decoding = False
-        self._step_start_ns = 0
-        self._step_end_ns: int | None = None
-        self._lanes = 0
+        self._decoding = 0
         self._reserved_lanes = 0
-        self._queued_lanes = 0
-        self._context_tokens = 0
-        self._kv_used_tokens = 0
-        self._decode_count = 0
-        self._share_sum_ns = 0
         self._carry_ns = 0
-        self._ends: list[tuple[int, int, Lane]] = []
-        self._order = count()
-        self._compiled: set[int] = set()
 
     @property
     def running(self) -> int:
@@ -96,95 +76,137 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Jobs that hold no slot yet."""
-        return len(self._queue)
+        """Jobs that hold no slot: not yet, or not any more."""
+        return self._waiting.size
 
     @property
     def kv_used_ratio(self) -> float:
-        """Share of the KV room that is reserved."""
-        return self._kv_used_tokens / self._physics.kv_room_tokens
+        """Share of the KV blocks that are in use; idle cached ones count as free, as in vLLM."""
+        self._settle()
+        return self._kv.used(self._batch.count) / self._kv.room
 
     def demand(self) -> int:
         """Lanes that hold a slot or wait for one."""
-        return self._reserved_lanes + self._queued_lanes
+        return self._reserved_lanes + self._waiting.lanes
 
     def fits(self, prompt_tokens: int, lengths: Sequence[int]) -> bool:
         """Whether an empty engine could hold a prompt with these answers."""
-        return (
-            len(lengths) <= self._physics.max_sequences
-            and self._kv_tokens(prompt_tokens, lengths) <= self._physics.kv_room_tokens
-        )
+        return len(lengths) <= self._max_sequences and self._kv.blocks(prompt_tokens, lengths) <= self._kv.room
 
     def vacancy_s(self) -> float:
         """Roughly how long until the next sequence ends, at the pace of the step in progress; 0 when idle."""
-        if self._step_end_ns is None:
+        if self._end_ns is None:
             return 0.0
-        steps = max(1, self._ends[0][0] - self._decode_count) if self._ends else 1
-        return steps * (self._step_end_ns - self._step_start_ns) / 1e9
+        self._settle()
+        segment = self._segment
+        steps = max(1, self._batch.steps_to_next_end()) if self._batch.lanes else 1
+        return steps * (segment.end_of(segment.done + 1) - segment.anchor_ns) / 1e9
 
     def next_event_ns(self) -> int | None:
-        """When the step in progress ends; None when idle."""
-        return self._step_end_ns
+        """When the segment in progress ends, and something may change; None when idle."""
+        return self._end_ns
+
+    def next_token_ns(self, now_ns: int) -> int | None:
+        """When the step in progress at `now_ns` ends: no token comes out before; None when idle. The engine must have
+        been advanced to `now_ns`."""
+        segment = self._segment
+        if self._end_ns is None or segment.steps == 1:
+            return self._end_ns
+        return segment.end_of(min(segment.steps_by(now_ns) + 1, segment.steps))
 
     def busy_and_idle_ns(self, now_ns: int) -> tuple[int, int]:
         """Busy time (the step in progress counted up to now) and idle time, by clocks of their own."""
         if self._idle_since_ns is not None:
             return self.busy_ns, self._idle_ns + now_ns - self._idle_since_ns
-        return self.busy_ns + now_ns - self._step_start_ns, self._idle_ns
+        return self.busy_ns + now_ns - self._segment.anchor_ns, self._idle_ns
 
-    def submit(self, now_ns: int, prompt_tokens: int, lengths: Sequence[int]) -> Job:
+    def submit(
+        self,
+        now_ns: int,
+        prompt_tokens: int,
+        lengths: Sequence[int],
+        *,
+        priority: int = 0,
+        prefix: Sequence[int] | None = None,
+    ) -> Job:
         """Queue a job; an idle engine starts on it at once. `advance(now_ns)` must have been called.
 
+        A higher `priority` is admitted sooner. `prefix` names the prompt's whole blocks by chained hashes, for the
+        prefix cache; None leaves the job out of it.
         Raises: ValueError for a job that even an empty engine could not hold.
         """
         if not self.fits(prompt_tokens, lengths):
             raise ValueError(f"{len(lengths)} answers to {prompt_tokens} prompt tokens exceed the whole engine")
-        job = Job(prompt_tokens, tuple(lengths), kv_tokens=self._kv_tokens(prompt_tokens, lengths))
-        self._queue.append(job)
-        self._queued_lanes += len(job.lengths)
-        if self._step_end_ns is None:
-            self._begin_step(now_ns)
+        job = Job(prompt_tokens, tuple(lengths), priority, prefix, now_ns)
+        self._waiting.push(job)
+        if self._end_ns is None:
+            self._plan(now_ns)
+        elif self._segment.steps > 1:
+            self._make_way(now_ns)
         return job
 
     def advance(self, until_ns: int) -> None:
         """Finish every step that ends by `until_ns`."""
-        while self._step_end_ns is not None and self._step_end_ns <= until_ns:
-            self._end_step(self._step_end_ns)
+        end_ns = self._end_ns
+        while end_ns is not None and end_ns <= until_ns:
+            self._end_segment(end_ns)
+            end_ns = self._end_ns
         self._now_ns = until_ns
 
     def produced(self, lane: Lane) -> int:
         """Tokens of a lane so far."""
-        return min(lane.length, self._decode_count - lane.joined + 1) if lane.job.ended_ns is None else lane.produced
+        if lane.end == OUT_OF_BATCH:
+            return lane.produced
+        self._settle()
+        return self._batch.count - lane.joined + 1
 
     def share_ns(self, job: Job) -> tuple[int, int]:
         """Busy time a job answers for so far, (prompt, completion); the step in progress is not yet in it."""
-        live_ns = sum(self._share_sum_ns - lane.share_from for lane in job.lanes)
+        self._settle()
+        share_sum_ns = self._batch.share_sum_ns
+        live_ns = sum(share_sum_ns - lane.share_from for lane in job.lanes if lane.end != OUT_OF_BATCH)
         return job.prompt_ns, job.completion_ns + live_ns
 
     def cancel(self, job: Job, now_ns: int) -> None:
         """Take a job out; its slots and KV are free when this returns. `advance(now_ns)` must have been called."""
         if job.ended_ns is not None:
             return
-        if job in self._queue:
-            self._queue.remove(job)
-            self._queued_lanes -= len(job.lengths)
-        else:
-            if job in self._prefilling:
-                place = self._prefilling.index(job)
-                self._prefilling.pop(place)
-                if place < len(self._chunks):
-                    self._chunks.pop(place)
-                self._reserved_lanes -= len(job.lengths)
-            for lane in list(job.lanes):
-                self._leave(lane, self.produced(lane))
-            self._kv_used_tokens -= job.kv_tokens
+        self._now_ns = now_ns
+        self._settle()
         job.ended_ns = now_ns
-        if self._step_end_ns is not None and not self._tokens_in_step():
+        if not self._waiting.remove(job):
+            self._take_out(job)
+        job.lanes.clear()
+        if self._end_ns is None:
+            return
+        if not self._decoding + self._chunk_tokens:
             self._abandon_step(job, now_ns)
+        elif self._segment.steps > 1:
+            self._end_ns = self._segment.cut(self._segment.done + 1)
+
+    def _take_out(self, job: Job) -> None:
+        """A running job stops, for good or to wait again: what it holds is free."""
+        batch = self._batch
+        self._kv.evict(batch.count)
+        if job in self._prefilling:
+            place = self._prefilling.index(job)
+            del self._prefilling[place]
+            del self._chunks[place : place + 1]
+            self._chunk_tokens = sum(self._chunks)
+        else:
+            for lane in job.lanes:
+                batch.leave(lane, job)
+                self._kv.leave(lane.joined)
+            job.last_token_ns = self._segment.anchor_ns
+            if self._decoding:
+                self._decoding = batch.lanes
+        self._reserved_lanes -= job.width
+        self._kv.release(job)
+        del self._admitted[job]
 
     def _abandon_step(self, job: Job, now_ns: int) -> None:
         """Nobody is left in the step: it ends here, and whoever left last answers for it."""
-        elapsed_ns = now_ns - self._step_start_ns
+        elapsed_ns = now_ns - self._segment.anchor_ns
         self.busy_ns += elapsed_ns
         elapsed_ns += self._carry_ns
         self._carry_ns = 0
@@ -192,127 +214,171 @@ class Engine:
             job.prompt_ns += elapsed_ns
         else:
             job.completion_ns += elapsed_ns
-        self._begin_step(now_ns)
+        self._plan(now_ns)
 
-    def _kv_tokens(self, prompt_tokens: int, lengths: Sequence[int]) -> int:
-        """Tokens of KV in whole blocks; answers to one prompt share the prompt's."""
-        block = self._traits.kv_block_tokens
-        return -(-prompt_tokens // block) * block + sum(-(-length // block) * block for length in lengths)
+    def _make_way(self, now_ns: int) -> None:
+        """If whoever is next could be admitted, let the segment end with the step in progress."""
+        job = self._waiting.head()
+        if job is None or self._reserved_lanes + job.width > self._max_sequences:
+            return
+        segment = self._segment
+        step = segment.steps_by(now_ns)
+        if job.prefix is None and not self._kv.may_admit(job, self._batch.count + step - segment.done):
+            return
+        self._end_ns = segment.cut(step + 1)
 
-    def _begin_step(self, now_ns: int) -> None:
-        self._admit()
-        remaining = [job.prompt_tokens - job.prefilled for job in self._prefilling]
-        self._chunks = batching.chunks(remaining, self._lanes, self._traits)
-        prompt_tokens = sum(self._chunks)
-        self._decoding = self._lanes > 0 and batching.decodes(prompt_tokens, self._traits)
-        if not self._decoding and not prompt_tokens:
-            self._step_end_ns = None
+    def _settle(self) -> None:
+        """Account for the steps of the segment that have ended by now."""
+        segment = self._segment
+        if self._end_ns is None or segment.steps - segment.done <= 1:
+            return
+        step = segment.steps_by(self._now_ns)
+        if step > segment.done:
+            self._account(step, segment.end_of(step))
+
+    def _account(self, step: int, end_ns: int) -> int:
+        """Account for the segment's steps up to `step`, which ends at `end_ns`; what each token of a step bears."""
+        segment = self._segment
+        steps = step - segment.done
+        duration_ns = end_ns - segment.anchor_ns
+        segment.done = step
+        segment.anchor_ns = end_ns
+        self.busy_ns += duration_ns
+        self.steps += steps
+        decoding = self._decoding
+        share_ns, self._carry_ns = divmod(duration_ns + self._carry_ns, decoding + self._chunk_tokens)
+        if decoding:
+            self._batch.step(steps, share_ns)
+        return share_ns
+
+    def _end_segment(self, now_ns: int) -> None:
+        share_ns = self._account(self._segment.steps, now_ns)
+        if self._decoding:
+            if self._kv.prefix.idle_blocks:
+                self._kv.evict(self._batch.count)
+            self._finish_lanes(now_ns)
+        if self._chunks:
+            self._read_prompts(share_ns, now_ns)
+        self._plan(now_ns)
+
+    def _plan(self, now_ns: int) -> None:
+        """Decide what the engine does next: one step that reads prompts, a segment of decode steps, or nothing."""
+        kv, batch = self._kv, self._batch
+        after = batch.count + 1
+        self._chunks = []
+        self._decoding = self._chunk_tokens = 0
+        most_steps = SEGMENT_STEPS
+        if batch.lanes and kv.full(after):
+            self._preempt(after)
+            most_steps = 1  # what was freed beyond need is given out when a step has passed
+        elif self._waiting.size:
+            self._admit(now_ns, after)
+        if self._prefilling:
+            self._plan_prompts(now_ns)
+        elif batch.lanes:
+            steps = batch.steps_to_next_end()
+            if steps > most_steps:
+                steps = most_steps
+            if steps > 1 and kv.full(batch.count + steps):
+                steps = kv.steps_that_fit(batch.count, steps)
+            self._decoding = batch.lanes
+            first_ns, slope_ns = self._pace.decode(batch.lanes, batch.context_tokens, steps)
+            self._end_ns = self._segment.plan(now_ns, first_ns, slope_ns, steps)
+        else:
+            self._end_ns = None
             if self._idle_since_ns is None:
                 self._idle_since_ns = now_ns
             return
         if self._idle_since_ns is not None:
             self._idle_ns += now_ns - self._idle_since_ns
             self._idle_since_ns = None
-        self._step_start_ns = now_ns
-        self._step_end_ns = now_ns + self._step_ns(prompt_tokens)
 
-    def _admit(self) -> None:
-        """Move jobs from the queue into slots, in order, while slots and KV last."""
-        physics = self._physics
-        while self._queue:
-            job = self._queue[0]
-            lanes = len(job.lengths)
-            if (
-                self._reserved_lanes + lanes > physics.max_sequences
-                or self._kv_used_tokens + job.kv_tokens > physics.kv_room_tokens
-            ):
+    def _plan_prompts(self, now_ns: int) -> None:
+        prefilling, lanes, context_tokens = self._prefilling, self._batch.lanes, self._batch.context_tokens
+        remaining = [job.target - job.position for job in prefilling]
+        self._chunks = batching.chunks(remaining, lanes, self._traits)
+        self._chunk_tokens = prompt_tokens = sum(self._chunks)
+        if not batching.decodes(prompt_tokens, self._traits):
+            lanes = context_tokens = 0
+        self._decoding = lanes
+        step_ns = self._pace.mixed(lanes, context_tokens, prompt_tokens, prefilling[0].position)
+        self._end_ns = self._segment.plan(now_ns, step_ns, 0.0, 1)
+
+    def _admit(self, now_ns: int, after: int) -> None:
+        """Move jobs from the line into slots, in order, while slots and KV last."""
+        waiting = self._waiting
+        while (job := waiting.head()) is not None:
+            if self._reserved_lanes + job.width > self._max_sequences or not self._kv.admit(job, after):
                 return
-            self._queue.popleft()
-            self._queued_lanes -= lanes
-            self._reserved_lanes += lanes
-            self._kv_used_tokens += job.kv_tokens
+            waiting.remove(job)
+            self._reserved_lanes += job.width
+            self._admitted[job] = None
             self._prefilling.append(job)
+            if job.scheduled_ns is None:
+                job.scheduled_ns = now_ns
+                if job.prefix is not None:
+                    self.prefix_queries_tokens += job.prompt_tokens
+                    self.prefix_hits_tokens += job.position
+            if job.position > job.prefilled:
+                job.cached_tokens += job.position - job.prefilled
+                job.prefilled = job.position
 
-    def _step_ns(self, prompt_tokens: int) -> int:
-        lanes = self._lanes if self._decoding else 0
-        start = self._prefilling[0].prefilled if self._chunks else 0
-        extra_s = 0.0
-        if (shapes := self._traits.static_shapes) is not None:
-            if prompt_tokens:
-                prompt_tokens = shapes.prompt_bucket(prompt_tokens)
-                if prompt_tokens > shapes.warm_prompt_tokens and prompt_tokens not in self._compiled:
-                    self._compiled.add(prompt_tokens)
-                    extra_s = shapes.compile_s
-            else:
-                lanes = shapes.batch_bucket(lanes)
-        context_tokens = self._context_tokens if self._decoding else 0
-        seconds = self._physics.step_s(lanes, context_tokens, prompt_tokens, start)
-        sigma = self._noise[0 if self._chunks else 1]
-        if sigma > 0.0:
-            seconds *= self._random.lognormvariate(-sigma * sigma / 2, sigma)
-        return max(1, round((seconds + extra_s) * 1e9))
-
-    def _tokens_in_step(self) -> int:
-        return (self._lanes if self._decoding else 0) + sum(self._chunks)
-
-    def _end_step(self, now_ns: int) -> None:
-        duration_ns = now_ns - self._step_start_ns
-        self.busy_ns += duration_ns
-        self.steps += 1
-        decoding = self._lanes if self._decoding else 0
-        share_ns, self._carry_ns = divmod(duration_ns + self._carry_ns, self._tokens_in_step())
-        if decoding:
-            self._decode_count += 1
-            self._share_sum_ns += share_ns
-            self._context_tokens += decoding
-            self._finish_lanes(now_ns)
-        self._read_prompts(share_ns, now_ns)
-        self._begin_step(now_ns)
+    def _preempt(self, after: int) -> None:
+        """Send jobs back to the line until the others have room for their next token."""
+        while self._kv.full(after):
+            lowest = min(job.priority for job in self._admitted)
+            job = next(job for job in reversed(self._admitted) if job.priority == lowest)
+            self._take_out(job)
+            job.width = len(job.lanes) or len(job.lengths)
+            job.target = job.prompt_tokens + sum(lane.produced for lane in job.lanes)
+            job.preemptions += 1
+            self.preemptions += 1
+            self._waiting.push(job, at_head=True)
 
     def _finish_lanes(self, now_ns: int) -> None:
-        ends = self._ends
-        while ends and ends[0][0] <= self._decode_count:
-            lane = heapq.heappop(ends)[2]
-            if lane.job.ended_ns is None and lane in lane.job.lanes:
-                self._finish(lane, now_ns)
-
-    def _read_prompts(self, share_ns: int, now_ns: int) -> None:
-        for job, tokens in zip(self._prefilling, self._chunks, strict=False):
-            job.prompt_ns += share_ns * tokens
-            job.prefilled += tokens
-        done = [job for job in self._prefilling if job.prefilled == job.prompt_tokens]
-        if done:
-            self._prefilling = [job for job in self._prefilling if job.prefilled < job.prompt_tokens]
-        for job in done:
-            self._first_tokens(job, now_ns)
-
-    def _first_tokens(self, job: Job, now_ns: int) -> None:
-        """The prompt is read: every lane has its first token and joins the batch."""
-        job.first_token_ns = now_ns
-        for index, length in enumerate(job.lengths):
-            lane = Lane(job, index, length, self._decode_count, self._share_sum_ns)
-            job.lanes.append(lane)
-            self._lanes += 1
-            self._context_tokens += job.prompt_tokens + 1
-            heapq.heappush(self._ends, (self._decode_count + length - 1, next(self._order), lane))
-        job.lanes_made = tuple(job.lanes)
-        self._finish_lanes(now_ns)
-
-    def _finish(self, lane: Lane, now_ns: int) -> None:
-        job = lane.job
-        self._leave(lane, lane.length)
-        if not job.lanes:
+        while (ended := self._batch.pop_ended()) is not None:
+            lane, job = ended
+            self._kv.leave(lane.joined)
+            self._reserved_lanes -= 1
+            job.width -= 1
+            job.lanes.remove(lane)
+            job.last_token_ns = now_ns
+            if job.lanes:
+                continue
             job.ended_ns = now_ns
-            self._kv_used_tokens -= job.kv_tokens
-            if not self._lanes and not self._prefilling:
+            self._kv.release(job)
+            del self._admitted[job]
+            if not self._batch.lanes and not self._prefilling:
                 job.completion_ns += self._carry_ns
                 self._carry_ns = 0
 
-    def _leave(self, lane: Lane, produced: int) -> None:
-        job = lane.job
-        job.lanes.remove(lane)
-        lane.produced = produced
-        self._lanes -= 1
-        self._reserved_lanes -= 1
-        self._context_tokens -= job.prompt_tokens + produced
-        job.completion_ns += self._share_sum_ns - lane.share_from
+    def _read_prompts(self, share_ns: int, now_ns: int) -> None:
+        done = 0
+        for job, tokens in zip(self._prefilling, self._chunks, strict=False):
+            job.prompt_ns += share_ns * tokens
+            job.position += tokens
+            read = min(job.position, job.prompt_tokens)
+            if job.preemptions:
+                self.recomputed_tokens += tokens - max(0, read - job.prefilled)
+            if read > job.prefilled:
+                job.prefilled = read
+            if job.position == job.target:
+                done += 1
+        # Chunks are given from the head of the line, so those that are done stand there.
+        ready = self._prefilling[:done]
+        del self._prefilling[:done]
+        for job in ready:
+            self._begin_answers(job, now_ns)
+        if done:
+            self._finish_lanes(now_ns)
+
+    def _begin_answers(self, job: Job, now_ns: int) -> None:
+        """The prompt is read: every lane has its next token and joins the batch."""
+        self._kv.begin(job)
+        if job.first_token_ns is None:
+            job.first_token_ns = now_ns
+            job.lanes = [Lane(index, length) for index, length in enumerate(job.lengths)]
+            job.lanes_made = tuple(job.lanes)
+        for lane in job.lanes:
+            self._batch.join(lane, job)
+            self._kv.join(lane.joined)

@@ -38,6 +38,8 @@ SIGMA = 0.7
 SHORTEST, LONGEST = 16, 800
 WINDOW_TOKENS = 1024
 """Words drawn at a time: about a millisecond."""
+WINDOW_BLOCKS = 512
+"""Blocks named at a time: about a millisecond."""
 
 _MASK = (1 << 64) - 1
 _PIECE = re.compile(r"\s*\S+")
@@ -62,6 +64,19 @@ def tokens(text: str) -> list[str]:
 def count(text: str) -> int:
     """How many tokens a prompt has; at least one."""
     return max(1, len(text.split()))
+
+
+def block_names(model: str, prompt: str, block_tokens: int) -> Iterator[int]:
+    """A number for each whole block of a prompt's tokens that stands for the model, the block and all before it.
+
+    The white space between words does not count.
+    """
+    words = prompt.split()
+    name = blake2b(model.encode(), digest_size=8).digest()
+    for start in range(0, len(words) - block_tokens + 1, block_tokens):
+        block = " ".join(words[start : start + block_tokens]).encode("utf-8", "surrogatepass")
+        name = blake2b(block, digest_size=8, key=name).digest()
+        yield int.from_bytes(name, "big")
 
 
 def word(key: int, position: int) -> str:

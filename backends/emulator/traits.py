@@ -49,6 +49,7 @@ class Traits:
     noisy             False = the engine is scheduled by its compiler and always takes the same time
     compute_divisor   precision -> by how much the matrix engine's FP8 rate is divided for it
     kv_block_tokens   KV is handed out in blocks of this many tokens
+    prefix_cache      whether blocks of a prompt stay in memory for the next prompt that begins with the same tokens
     """
 
     law: Literal["roofline", "pipeline"] = "roofline"
@@ -58,6 +59,7 @@ class Traits:
     noisy: bool = True
     compute_divisor: Mapping[str, float] | None = None
     kv_block_tokens: int = 16
+    prefix_cache: bool = True
 
 
 GPU = Traits()

@@ -11,7 +11,8 @@ import pytest
 from backends import registry
 from backends.base import Generation
 from backends.clock import VirtualClock
-from backends.emulator.engine import Engine, Job
+from backends.emulator.engine import Engine
+from backends.emulator.jobs import Job
 from backends.emulator.roofline import physics
 from backends.errors import Saturated
 from backends.types import ChoiceEnd, EmulationSpec, EngineShare, Event, GenerationRequest, TokenChunk

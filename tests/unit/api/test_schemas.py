@@ -54,6 +54,8 @@ def refused(body: bytes) -> BadRequest:
         ({"stream": "yes"}, "stream"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"seed": 2**70}, "seed"),
+        ({"priority": 101}, "priority"),
+        ({"priority": "high"}, "priority"),
         ({"user": 5}, "user"),
         ({"metadata": {"a": 1}}, "metadata[]"),
         ({"response_format": {"type": "yaml"}}, "response_format.type"),
@@ -100,6 +102,7 @@ def test_fields_become_a_call() -> None:
     assert (call.n, call.max_tokens, call.stop, call.seed, call.stream, call.deterministic) == (
         2, 7, ("END",), 3, True, True,
     )  # fmt: skip
+    assert (chat(priority=-100).priority, chat().priority) == (-100, 0)
 
 
 def test_text_parts_are_read_and_other_parts_need_vision() -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backends.emulator.engine import Engine, Job
+from backends.emulator.engine import Engine
+from backends.emulator.jobs import Job
 from backends.emulator.roofline import Physics
 from backends.emulator.traits import GPU, StaticShapes, Traits
 
@@ -101,14 +102,20 @@ def test_dropping_one_steps_share_is_noticed() -> None:
     """The mutation the conservation test exists for."""
 
     class Forgetful(Engine):
-        def _end_step(self, now_ns: int) -> None:
-            before = self._share_sum_ns
-            super()._end_step(now_ns)
+        def _account(self, step: int, end_ns: int) -> int:
+            before = self._batch.share_sum_ns
+            share_ns = super()._account(step, end_ns)
             if self.steps == 5:
-                self._share_sum_ns = before
+                self._batch.share_sum_ns = before
+            return share_ns
 
     machine = Forgetful(physics(), GPU, 1, 0.08, 0.05)
     job = machine.submit(0, 100, [50])
+    now_ns = 0
+    while machine.steps < 8:
+        now_ns = machine.next_token_ns(now_ns) or END_NS
+        machine.advance(now_ns)
+        machine.share_ns(job)
     machine.advance(END_NS)
     assert job.prompt_ns + job.completion_ns != machine.busy_ns
 

@@ -11,7 +11,8 @@ import pytest
 
 from backends import cerebras, groq, registry, tpu, trainium
 from backends.clock import VirtualClock
-from backends.emulator.engine import Engine, Job
+from backends.emulator.engine import Engine
+from backends.emulator.jobs import Job
 from backends.emulator.profile import decode_s, latency_profile, prefill_s
 from backends.emulator.roofline import Physics, physics
 from backends.emulator.traits import GPU, Traits
