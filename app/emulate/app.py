@@ -44,7 +44,7 @@ class EmulatedServer:
         clock: Clock,
     ) -> None:
         self._completions = completions
-        self._metrics = metrics
+        self.metrics = metrics
         self.faults = faults
         self._models = models
         self._admin_token = admin_token
@@ -97,7 +97,7 @@ class EmulatedServer:
 
     def _render(self, scope: Scope) -> Answer:
         accept = next((value for name, value in scope["headers"] if name == b"accept"), b"")
-        return self._metrics.render(accept.decode("latin-1"))
+        return self.metrics.render(accept.decode("latin-1"))
 
     async def _admin(self, scope: Scope, receive: Receive) -> Answer:
         self._check_allowed(scope)

@@ -174,6 +174,22 @@ async def test_closing_a_backend_twice_is_harmless(rig: Rig) -> None:
     await rig.backend.aclose()
 
 
+async def test_nobody_waits_for_a_backend_that_was_closed(rig: Rig) -> None:
+    generation = rig.backend.generate(request(max_tokens=5000))
+
+    async def read() -> None:
+        with contextlib.suppress(errors.BackendError, StopAsyncIteration):
+            while True:
+                await generation.__anext__()
+
+    task = asyncio.create_task(read())
+    await asyncio.sleep(0.05 if rig.real else 0)
+    await rig.backend.aclose()
+    await rig.run_until(task)
+    assert task.done()
+    assert rig.backend.snapshot().running == 0
+
+
 # What follows is about emulated engines only.
 
 

@@ -115,7 +115,8 @@ def refusal(name: str, status: int, headers: Mapping[str, str], body: bytes, wal
     said, code, param = _error_text(body)
     text = f"{name}: {said or f'status {status}'}"
     if status in (401, 403):
-        return Unavailable(f"{name} refused our key with {status}: check its api_key ({said})")
+        # What it said may show a part of the key, and this reaches clients.
+        return Unavailable(f"{name} refused the gateway's credentials with {status}: check its api_key")
     if status in (408, 504):
         return BackendTimeout(text)
     if status == 429:
