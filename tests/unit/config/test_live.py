@@ -53,7 +53,7 @@ def test_a_live_backend_is_read_and_an_emulated_one_needs_no_mode(tmp_path: Path
     assert (spec.url, spec.api_key, spec.chip, spec.chips) == ("http://vllm:8000", SECRET, "h100", 4)
     assert spec.deployments[0].upstream_model == "meta/Llama"
     assert spec.deployments[0].capabilities == {"n", "tools"}
-    assert (spec.timeouts.connect_s, spec.timeouts.whole_s, spec.max_connections) == (5, 600, 256)
+    assert (spec.timeouts.connect_s, spec.timeouts.whole_s, spec.max_connections) == (5, 600, 1024)
     assert {type(backend) for backend in load().config.backends} == {EmulatedBackendConfig}
 
 

@@ -117,6 +117,12 @@ async def test_too_many_at_once_are_refused_as_by_a_full_queue() -> None:
         await asyncio.sleep(0.02)
         assert type(await failure(transport, get(url))) is Saturated
         assert type(await waiting) is BackendTimeout
+        assert type(await failure(transport, get(url))) is BackendTimeout, "the place is free again"
+        cancelled = asyncio.create_task(transport.send(get(url)))
+        await asyncio.sleep(0.02)
+        cancelled.cancel()
+        await asyncio.gather(cancelled, return_exceptions=True)
+        assert type(await failure(transport, get(url))) is BackendTimeout
 
 
 async def test_closing_early_is_heard_at_the_other_end() -> None:
