@@ -2,6 +2,7 @@
 
     TurnoutError
     ├── ConfigError             a configuration that cannot be used (file:line:column: path: message)
+    ├── CalibrationError        measured points or a recorded run that cannot be read
     ├── StartupError            a gateway that cannot start: a ledger file it cannot open, say
     └── ApiError                answered to a client in OpenAI's error shape
         ├── BadRequest          400 invalid_request_error, names `param`
@@ -40,6 +41,10 @@ class ConfigError(TurnoutError):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+
+
+class CalibrationError(TurnoutError):
+    """Measured points or a recorded run that cannot be read."""
 
 
 class StartupError(TurnoutError):

@@ -16,7 +16,7 @@ from backends.types import BackendSpec, LiveSpec, Substrate
 
 SUBSTRATE: Substrate = "cerebras"
 
-TRAITS = Traits(law="pipeline", kv_block_tokens=1, prefix_cache=False)
+TRAITS = Traits(law="pipeline", prefill_budget=8192, kv_block_tokens=1, prefix_cache=False)
 
 
 def build(spec: BackendSpec | LiveSpec, sheets: Datasheets, clock: Clock) -> Backend:

@@ -16,7 +16,7 @@ from backends.types import BackendSpec, LiveSpec, Substrate
 
 SUBSTRATE: Substrate = "groq"
 
-TRAITS = Traits(law="pipeline", noisy=False, prefix_cache=False)
+TRAITS = Traits(law="pipeline", prefill_budget=8192, noisy=False, prefix_cache=False)
 
 
 def build(spec: BackendSpec | LiveSpec, sheets: Datasheets, clock: Clock) -> Backend:

@@ -202,13 +202,14 @@ class DeploymentSpec:
     """What the configuration asks a backend to serve.
 
     `context_tokens` None means the model's own limit. `kv_precision` None means the model's activations'
-    usual one for the given `precision`.
+    usual one for the given `precision`, `software` None the chip's default serving software.
     """
 
     model: str
     precision: str
     context_tokens: int | None = None
     kv_precision: str | None = None
+    software: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

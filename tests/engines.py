@@ -8,9 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
 
+from backends import registry
+from backends.clock import Clock
+from backends.emulator.backend import EmulatedBackend
 from backends.emulator.engine import Engine
+from backends.emulator.jobs import Job
 from backends.emulator.traits import GPU, StaticShapes, Traits
+from backends.types import BackendSpec
+from tests.sheets import sheets
 
 STATIC = Traits(prefill="serial", static_shapes=StaticShapes(16, 2, 8, 4096, 1.0))
 PIPELINE = Traits(law="pipeline", noisy=False)
@@ -250,3 +258,93 @@ class NaiveEngine:
             if not self.running:
                 job.bill_ns += self.carry_ns
                 self.carry_ns = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A call that an engine saw: a job submitted, or (`cancels`) the number of one cancelled."""
+
+    now_ns: int
+    prompt_tokens: int = 0
+    lengths: tuple[int, ...] = ()
+    priority: int = 0
+    prefix: Sequence[int] | None = None
+    cancels: int | None = None
+
+
+class RecordingEngine(Engine):
+    """Writes down every call that decides something."""
+
+    def __init__(self, *args: Any, **fields: Any) -> None:
+        super().__init__(*args, **fields)
+        self.built_with = (args, fields)
+        self.arrivals: list[Arrival] = []
+        self.jobs: list[Job] = []
+
+    def submit(
+        self,
+        now_ns: int,
+        prompt_tokens: int,
+        lengths: Sequence[int],
+        *,
+        priority: int = 0,
+        prefix: Sequence[int] | None = None,
+    ) -> Job:
+        job = super().submit(now_ns, prompt_tokens, lengths, priority=priority, prefix=prefix)
+        self.arrivals.append(Arrival(now_ns, prompt_tokens, tuple(lengths), priority, prefix))
+        self.jobs.append(job)
+        return job
+
+    def cancel(self, job: Job, now_ns: int) -> None:
+        self.arrivals.append(Arrival(now_ns, cancels=self.jobs.index(job)))
+        super().cancel(job, now_ns)
+
+
+async def recording_backend(spec: BackendSpec, clock: Clock) -> tuple[EmulatedBackend, RecordingEngine]:
+    """A started backend whose engine is recorded."""
+    with patch("backends.emulator.build.Engine", RecordingEngine):
+        backend = registry.build(spec, sheets(), clock)
+        await backend.start()
+    assert isinstance(backend, EmulatedBackend)
+    assert isinstance(backend.engine, RecordingEngine)
+    return backend, backend.engine
+
+
+def replayed(recorded: RecordingEngine) -> tuple[list[Job], dict[tuple[int, int, int], int]]:
+    """The same calls again in virtual time: the jobs, and when each (job, lane, token from 1) came out."""
+    args, fields = recorded.built_with
+    machine = Engine(*args, **fields)
+    jobs: list[Job] = []
+    told: dict[tuple[int, int], int] = {}
+    out_ns: dict[tuple[int, int, int], int] = {}
+    open_jobs: dict[int, Job] = {}
+
+    def play_to(until_ns: int, now_ns: int) -> None:
+        while (next_ns := machine.next_token_ns(now_ns)) is not None and next_ns <= until_ns:
+            now_ns = next_ns
+            machine.advance(now_ns)
+            for number, job in list(open_jobs.items()):
+                for lane in job.lanes_made:
+                    produced = machine.produced(lane)
+                    for token in range(told.get((number, lane.index), 0) + 1, produced + 1):
+                        out_ns[number, lane.index, token] = now_ns
+                    told[number, lane.index] = produced
+                if job.ended_ns is not None:
+                    del open_jobs[number]
+        machine.advance(until_ns)
+
+    now_ns = recorded.arrivals[0].now_ns
+    for arrival in recorded.arrivals:
+        play_to(arrival.now_ns, now_ns)
+        now_ns = arrival.now_ns
+        if arrival.cancels is None:
+            job = machine.submit(
+                now_ns, arrival.prompt_tokens, arrival.lengths, priority=arrival.priority, prefix=arrival.prefix
+            )
+            open_jobs[len(jobs)] = job
+            jobs.append(job)
+        else:
+            machine.cancel(jobs[arrival.cancels], now_ns)
+            open_jobs.pop(arrival.cancels, None)
+    play_to(now_ns + END_NS, now_ns)
+    return jobs, out_ns

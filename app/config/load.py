@@ -130,7 +130,7 @@ def emulated_spec(backend: EmulatedBackendConfig) -> BackendSpec:
         chip=backend.chip,
         chips=backend.chips,
         deployments=tuple(
-            DeploymentSpec(each.model, each.precision, each.context_tokens, each.kv_precision)
+            DeploymentSpec(each.model, each.precision, each.context_tokens, each.kv_precision, each.software)
             for each in backend.deployments
         ),
         emulation=EmulationSpec(
@@ -223,8 +223,15 @@ def _datasheets(folder: Path, environment: Mapping[str, str]) -> tuple[Datasheet
     for source in _folder(folder, "substrates", environment).values():
         data = _mapping(source.data)
         substrate = data.get("substrate")
+        fitted, described = _mapping(data.get("fitted")), _mapping(data.get("chips"))
+        source.problems += [
+            source.problem(("fitted", name), f"there is no chip '{name}' above{validate.suggestion(name, described)}")
+            for name in fitted
+            if name not in described
+        ]
         listed = {
-            name: {"substrate": substrate, **_mapping(chip)} for name, chip in _mapping(data.get("chips")).items()
+            name: {"substrate": substrate, **_mapping(chip), **_mapping(fitted.get(name))}
+            for name, chip in described.items()
         }
         found: dict[str, ChipSheet] | None = validate.typed(_CHIPS, listed, source, ("chips",))
         chips.update(found or {})

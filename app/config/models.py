@@ -58,11 +58,12 @@ class _Deployment(Section):
 
 
 class DeploymentConfig(_Deployment):
-    """A model on a backend, at a precision."""
+    """A model on a backend, at a precision, served by a software the chip's datasheet has constants for."""
 
     precision: Literal["bf16", "fp8", "int8", "fp4", "mxfp4"]
     kv_precision: Literal["bf16", "fp8", "int8"] | None = None
     context_tokens: PositiveInt | None = None
+    software: Name | None = None
 
 
 class TokenPricing(Section):

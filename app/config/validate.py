@@ -206,7 +206,15 @@ def _message(
 def _every_key() -> Sequence[str]:
     """Every key any section knows: close enough for a suggestion, whatever section the mistake is in."""
     sections = [value for value in vars(models).values() if isinstance(value, type) and issubclass(value, BaseModel)]
-    sheets = (datasheet.ChipSheet, datasheet.ModelSheet, datasheet.Figure)
+    sheets = (
+        datasheet.ChipSheet,
+        datasheet.Figure,
+        datasheet.FittedConstants,
+        datasheet.ModelSheet,
+        datasheet.Experts,
+        datasheet.LatentAttention,
+        datasheet.SlidingWindow,
+    )
     return sorted(
         {name for section in sections for name in section.model_fields}
         | {field.name for sheet in sheets for field in fields(sheet)}

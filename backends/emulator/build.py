@@ -18,10 +18,11 @@ from backends.types import BackendInfo, BackendSpec, DeploymentInfo, DeploymentS
 
 
 class Deployed(NamedTuple):
-    """A model on a group of chips: what a router is told of it, and the physics behind that."""
+    """A model on a group of chips: what a router is told of it, and the physics and traits behind that."""
 
     info: DeploymentInfo
     physics: Physics
+    traits: Traits
 
 
 def deployed(
@@ -37,6 +38,8 @@ def deployed(
     chip = sheets.chip(chip_name)
     if chip.substrate != substrate:
         raise BackendConfigError(f"chip '{chip_name}' belongs to kind '{chip.substrate}', not '{substrate}'")
+    if chip.prefill_budget_tokens is not None:
+        traits = replace(traits, prefill_budget=chip.prefill_budget_tokens)
     model = sheets.model(deployment.model)
     reduced = physics(chip, chips, model, deployment, traits)
     if max_sequences is not None:
@@ -51,7 +54,7 @@ def deployed(
         calibration=chip.calibration,
         assumptions=chip.assumptions(),
     )
-    return Deployed(info, reduced)
+    return Deployed(info, reduced, traits)
 
 
 def emulated(
@@ -64,7 +67,7 @@ def emulated(
             "declare a backend for each"
         )
     emulation = spec.emulation
-    deployment, reduced = deployed(
+    deployment, reduced, traits = deployed(
         spec.chip, spec.chips, spec.deployments[0], sheets, substrate, traits, emulation.max_sequences
     )
     info = BackendInfo(

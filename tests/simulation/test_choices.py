@@ -110,13 +110,13 @@ def test_as_the_cheapest_fills_up_the_next_takes_over(views: dict[str, tuple[Bac
 
 
 def test_one_price_change_flips_a_named_decision(views: dict[str, tuple[BackendView, ...]]) -> None:
-    """1,000 in, 200 out, interactive: Maia at its assumed $6.69 wins; at $10 an hour the H100s do."""
+    """1,000 in, 200 out, interactive: MI300X at its assumed $3.99 wins; at $6 an hour Maia does, at $6.69."""
 
-    def winner(maia_usd: float) -> str:
+    def winner(mi300x_usd: float) -> str:
         def repriced(view: BackendView) -> BackendView:
-            if view.substrate != "maia":
+            if view.name != "mi300x-70b":
                 return view
-            factor = maia_usd / 6.69
+            factor = mi300x_usd / 3.99
             price = replace(
                 view.cost,
                 prompt_nusd=view.cost.prompt_nusd * factor,
@@ -129,5 +129,5 @@ def test_one_price_change_flips_a_named_decision(views: dict[str, tuple[BackendV
         assert decision.chosen is not None
         return decision.chosen.view.name
 
-    assert winner(6.69) == "maia-70b"
-    assert winner(10.0) == "h100-70b"
+    assert winner(3.99) == "mi300x-70b"
+    assert winner(6.0) == "maia-70b"
