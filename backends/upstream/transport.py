@@ -19,7 +19,10 @@ from backends.errors import BackendError, BackendTimeout, Saturated, StreamCut, 
 
 SSE_HEADERS: Mapping[str, str] = {"content-type": "text/event-stream"}
 KEPT_ALIVE = 64
-KEEPALIVE_S = 30.0
+KEEPALIVE_S = 4.0
+"""Idle connections are dropped before the service does it: uvicorn's (so vLLM's and SGLang's) patience is 5 s, and a
+request that crosses its closing is lost."""
+
 POOL_RETRY_AFTER_S = 1.0
 
 

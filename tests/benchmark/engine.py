@@ -27,7 +27,7 @@ from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from app.server import calm_collector
+from app.listening import calm_collector
 from backends.clock import SystemClock
 from backends.emulator.engine import Engine
 from backends.emulator.roofline import Physics, physics

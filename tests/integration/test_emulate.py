@@ -22,6 +22,8 @@ from click.testing import CliRunner, Result
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.cli import main
+from tests.gateways import serving
+from tests.upstreams import live_config
 
 MODEL = "llama-3.1-8b"
 HELLO = [{"role": "user", "content": "one two three"}]
@@ -230,6 +232,21 @@ def test_faults_from_a_file_a_token_for_them_and_a_drain_that_lets_finish(tmp_pa
         asking.join(timeout=30)
         assert process.wait(timeout=30) == 0
     assert answers[0].json()["usage"]["completion_tokens"] == 100
+
+
+def test_a_gateway_process_in_front_of_it(tmp_path: Path) -> None:
+    with emulate(tmp_path) as (url, _):
+        live_config(tmp_path, {"up": url})
+        (gateway := tmp_path / "gateway").mkdir()
+        with serving(gateway, tmp_path / "turnout.yaml") as at:
+            body = {"model": MODEL, "messages": HELLO, "max_tokens": 20, "ignore_eos": True}
+            for stream in (True, False):
+                answer = httpx.post(f"{at.url}/v1/chat/completions", json={**body, "stream": stream}, timeout=30)
+                assert (answer.status_code, answer.headers["x-turnout-backend"]) == (200, "up")
+            shown = httpx.get(f"{at.admin_url}/admin/backends").json()["backends"][0]
+            assert (shown["mode"], shown["chip"], shown["running"]) == ("live", None, 0)
+        assert samples(url)["vllm:generation_tokens_total"] == 40
+        assert "HTTP Request" not in (gateway / "stderr").read_text(), "no line for every request"
 
 
 def test_the_ready_line_shows_how_to_try_it(tmp_path: Path) -> None:
