@@ -87,6 +87,7 @@ class NaiveEngine:
 
     def __init__(self, physics: LinearPhysics, traits: Traits = GPU) -> None:
         self.physics, self.budget, self.block = physics, traits.prefill_budget, traits.kv_block_tokens
+        self.schedules_ahead = traits.schedule_ahead
         self.room = physics.kv_room_tokens // self.block
         self.waiting: list[NaiveJob] = []
         self.running: list[NaiveJob] = []
@@ -161,7 +162,8 @@ class NaiveEngine:
 
     def _plan(self, now_ns: int) -> None:
         self.served = {}
-        if self.used(1) > self.room:
+        preempts, ahead = self.used(1) > self.room, self.schedules_ahead and bool(self.running)
+        if preempts:
             while self.used(1) > self.room:
                 lowest = min(job.priority for job in self.running)
                 job = [job for job in self.running if job.priority == lowest][-1]
@@ -170,9 +172,8 @@ class NaiveEngine:
                 job.preemptions += 1
                 job.target = job.prompt + sum(lane.produced for lane in job.open())
                 self._line_up(job, at_head=True)
-        else:
-            while self.waiting and self._admit(self.waiting[0], now_ns):
-                pass
+        elif not ahead:
+            self._admit_all(now_ns, 1)
         decoding = [job for job in self.running if job.decoding]
         reading = [job for job in self.running if not job.decoding]
         lanes = sum(len(job.open()) for job in decoding)
@@ -186,13 +187,25 @@ class NaiveEngine:
             if chunk > 0:
                 self.served[job] = chunk
                 chunks += chunk
+        if ahead and not preempts:
+            self._admit_all(now_ns, 2)
         self.start_ns = now_ns
         self.end_ns = None
         if self.served:
             start = reading[0].position if reading else 0
             self.end_ns = now_ns + round(self.physics.step_s(lanes, context, chunks, start) * 1e9)
 
-    def _admit(self, job: NaiveJob, now_ns: int) -> bool:
+    def _admit_all(self, now_ns: int, after: int) -> None:
+        """Who joins this step (`after` 1) or the next one (2): as long as some of its tokens are left for a prompt."""
+        while self.waiting:
+            lanes = sum(len(job.open()) for job in self.running if job.decoding)
+            unread = sum(
+                job.target - job.position - self.served.get(job, 0) for job in self.running if not job.decoding
+            )
+            if unread >= max(1, self.budget - lanes) or not self._admit(self.waiting[0], now_ns, after):
+                return
+
+    def _admit(self, job: NaiveJob, now_ns: int, after: int) -> bool:
         slots = sum(len(other.open()) for other in self.running) + len(job.open())
         if slots > self.physics.max_sequences:
             return False
@@ -203,12 +216,12 @@ class NaiveEngine:
             hits.append(name)
         job.shared, job.position = hits, len(hits) * self.block
         self.running.append(job)
-        if self.used(1) > self.room:
+        if self.used(after) > self.room:
             self.running.remove(job)
             job.shared = []
             return False
         self.idle = [name for name in self.idle if name not in hits]
-        self._evict(1)
+        self._evict(after)
         self.waiting.remove(job)
         if job.scheduled_ns is None:
             job.scheduled_ns = now_ns

@@ -20,7 +20,7 @@ def chunks(remaining: Sequence[int], lanes: int, traits: Traits) -> list[int]:
         return []
     if traits.static_shapes is not None:
         return [remaining[0]]
-    budget = max(1, traits.prefill_budget - lanes)
+    budget = room(lanes, traits)
     if len(remaining) == 1:
         return [budget] if remaining[0] > budget else [remaining[0]]
     taken: list[int] = []
@@ -30,6 +30,12 @@ def chunks(remaining: Sequence[int], lanes: int, traits: Traits) -> list[int]:
         taken.append(min(tokens, budget))
         budget -= taken[-1]
     return taken
+
+
+def room(lanes: int, traits: Traits) -> int:
+    """Prompt tokens that a step can read beside so many decoding sequences, at least 1. With static shapes a prompt is
+    a step of its own however long, so that there is room for another only when none is being read."""
+    return 1 if traits.static_shapes is not None else max(1, traits.prefill_budget - lanes)
 
 
 def decodes(prompt_tokens: int, traits: Traits) -> bool:

@@ -57,17 +57,15 @@ class Engine:
         self._waiting = WaitingLine()
         self._admitted: dict[Job, None] = {}
         self._prefilling: list[Job] = []
+        self._ahead: list[Job] = []
         self._chunks: list[int] = []
-        self._chunk_tokens = 0
+        self._chunk_tokens = self._decoding = self._reserved_lanes = self._carry_ns = 0
         self._batch = Batch()
         self._segment = Segment()
         self._end_ns: int | None = None
         self._now_ns = start_ns
         self._idle_ns = 0
         self._idle_since_ns: int | None = start_ns
-        self._decoding = 0
-        self._reserved_lanes = 0
-        self._carry_ns = 0
 
     @property
     def running(self) -> int:
@@ -188,7 +186,9 @@ class Engine:
         """A running job stops, for good or to wait again: what it holds is free."""
         batch = self._batch
         self._kv.evict(batch.count)
-        if job in self._prefilling:
+        if job in self._ahead:
+            self._ahead.remove(job)
+        elif job in self._prefilling:
             place = self._prefilling.index(job)
             del self._prefilling[place]
             del self._chunks[place : place + 1]
@@ -267,31 +267,42 @@ class Engine:
         after = batch.count + 1
         self._chunks = []
         self._decoding = self._chunk_tokens = 0
-        most_steps = SEGMENT_STEPS
+        if self._ahead:
+            self._prefilling += self._ahead
+            self._ahead = []
+        most_steps, admits = SEGMENT_STEPS, self._waiting.size > 0
         if batch.lanes and kv.full(after):
             self._preempt(after)
-            most_steps = 1  # what was freed beyond need is given out when a step has passed
-        elif self._waiting.size:
-            self._admit(now_ns, after)
+            most_steps, admits = 1, False  # what was freed beyond need is given out when a step has passed
+        elif admits and not (self._traits.schedule_ahead and (self._prefilling or batch.lanes)):
+            self._admit(now_ns, after, self._prefilling)
+            admits = False
         if self._prefilling:
             self._plan_prompts(now_ns)
-        elif batch.lanes:
-            steps = batch.steps_to_next_end()
-            if steps > most_steps:
-                steps = most_steps
-            if steps > 1 and kv.full(batch.count + steps):
-                steps = kv.steps_that_fit(batch.count, steps)
-            self._decoding = batch.lanes
-            first_ns, slope_ns = self._pace.decode(batch.lanes, batch.context_tokens, steps)
-            self._end_ns = self._segment.plan(now_ns, first_ns, slope_ns, steps)
-        else:
+        if admits:  # the step that begins now is made up already: who is let in joins the next one
+            self._admit(now_ns, after + 1, self._ahead)
+            if self._ahead:
+                most_steps = 1
+        if batch.lanes and not self._prefilling:
+            self._plan_decoding(now_ns, most_steps)
+        if not batch.lanes and not self._prefilling:
             self._end_ns = None
             if self._idle_since_ns is None:
                 self._idle_since_ns = now_ns
-            return
-        if self._idle_since_ns is not None:
+        elif self._idle_since_ns is not None:
             self._idle_ns += now_ns - self._idle_since_ns
             self._idle_since_ns = None
+
+    def _plan_decoding(self, now_ns: int, most_steps: int) -> None:
+        batch, kv = self._batch, self._kv
+        steps = batch.steps_to_next_end()
+        if steps > most_steps:
+            steps = most_steps
+        if steps > 1 and kv.full(batch.count + steps):
+            steps = kv.steps_that_fit(batch.count, steps)
+        self._decoding = batch.lanes
+        first_ns, slope_ns = self._pace.decode(batch.lanes, batch.context_tokens, steps)
+        self._end_ns = self._segment.plan(now_ns, first_ns, slope_ns, steps)
 
     def _plan_prompts(self, now_ns: int) -> None:
         prefilling, lanes, context_tokens = self._prefilling, self._batch.lanes, self._batch.context_tokens
@@ -304,16 +315,20 @@ class Engine:
         step_ns = self._pace.mixed(lanes, context_tokens, prompt_tokens, prefilling[0].position)
         self._end_ns = self._segment.plan(now_ns, step_ns, 0.0, 1)
 
-    def _admit(self, now_ns: int, after: int) -> None:
-        """Move jobs from the line into slots, in order, while slots and KV last."""
+    def _admit(self, now_ns: int, after: int, joining: list[Job]) -> None:
+        """Move jobs from the line into slots, in order, while slots, KV and the step's token budget last: who would
+        only wait for others' prompts to be read stays in the line, as in vLLM."""
         waiting = self._waiting
-        while (job := waiting.head()) is not None:
+        unread = sum([job.target - job.position for job in self._prefilling]) - self._chunk_tokens
+        room = batching.room(self._batch.lanes, self._traits)
+        while unread < room and (job := waiting.head()) is not None:
             if self._reserved_lanes + job.width > self._max_sequences or not self._kv.admit(job, after):
                 return
             waiting.remove(job)
             self._reserved_lanes += job.width
             self._admitted[job] = None
-            self._prefilling.append(job)
+            joining.append(job)
+            unread += job.target - job.position
             if job.scheduled_ns is None:
                 job.scheduled_ns = now_ns
                 if job.prefix is not None:

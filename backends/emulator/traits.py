@@ -49,6 +49,8 @@ class Traits:
     noisy             False = the engine is scheduled by its compiler and always takes the same time
     compute_divisor   precision -> by how much the matrix engine's FP8 rate is divided for it
     kv_block_tokens   KV is handed out in blocks of this many tokens
+    schedule_ahead    a step is made up while the one before it runs, so that the chip never waits for the scheduler:
+                      who arrives meanwhile joins a step later (vLLM's async scheduling, SGLang's overlap scheduler)
     prefix_cache      whether blocks of a prompt stay in memory for the next prompt that begins with the same tokens
     """
 
@@ -59,6 +61,7 @@ class Traits:
     noisy: bool = True
     compute_divisor: Mapping[str, float] | None = None
     kv_block_tokens: int = 16
+    schedule_ahead: bool = False
     prefix_cache: bool = True
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends.emulator.engine import Engine
-from backends.emulator.traits import GPU
+from backends.emulator.traits import GPU, Traits
 from tests.engines import END_NS, LinearPhysics, NaiveEngine
 
 SYSTEMS = 3
+TRAITS = [
+    replace(GPU, schedule_ahead=ahead, prefill_budget=budget) for ahead in (False, True) for budget in (512, 2048)
+]
 
 
 class Ask(NamedTuple):
@@ -71,9 +75,9 @@ def play(machine: Engine | NaiveEngine, asks: list[Ask], *, prefixes: bool, stop
     return jobs
 
 
-def agree(asks: list[Ask], physics: LinearPhysics, *, prefixes: bool, stops_ns: int = 0) -> Engine:
+def agree(asks: list[Ask], physics: LinearPhysics, traits: Traits, *, prefixes: bool, stops_ns: int = 0) -> Engine:
     """Both engines play the same and must decide, time and bill the same."""
-    jumping, naive = Engine(physics, GPU, 1, 0.0, 0.0), NaiveEngine(physics)
+    jumping, naive = Engine(physics, traits, 1, 0.0, 0.0), NaiveEngine(physics, traits)
     jumped = play(jumping, asks, prefixes=prefixes, stops_ns=stops_ns)
     for job, other in zip(jumped, play(naive, asks, prefixes=prefixes), strict=True):
         times = (job.scheduled_ns, job.first_token_ns, job.ended_ns)
@@ -91,12 +95,13 @@ def agree(asks: list[Ask], physics: LinearPhysics, *, prefixes: bool, stops_ns: 
     asks=ASKS,
     room=st.sampled_from([3600, 5000, 9000, 50_000]),
     slots=st.sampled_from([3, 6, 16]),
+    traits=st.sampled_from(TRAITS),
     prefixes=st.booleans(),
 )
 def test_it_decides_and_bills_as_one_step_and_one_lane_at_a_time_would(
-    asks: list[Ask], room: int, slots: int, prefixes: bool
+    asks: list[Ask], room: int, slots: int, traits: Traits, prefixes: bool
 ) -> None:
-    agree(asks, LinearPhysics(kv_room_tokens=room, max_sequences=slots), prefixes=prefixes)
+    agree(asks, LinearPhysics(kv_room_tokens=room, max_sequences=slots), traits, prefixes=prefixes)
 
 
 def test_they_agree_where_memory_is_short_and_the_rare_things_happen() -> None:
@@ -117,7 +122,9 @@ def test_they_agree_where_memory_is_short_and_the_rare_things_happen() -> None:
             for _ in range(rng.randint(1, 40))
         ]
         physics = LinearPhysics(kv_room_tokens=rng.choice([3600, 5000, 9000]), max_sequences=rng.choice([6, 16]))
-        machine = agree(asks, physics, prefixes=rng.random() < 0.6, stops_ns=rng.choice([0, 0, 3_000_001]))
+        machine = agree(
+            asks, physics, rng.choice(TRAITS), prefixes=rng.random() < 0.6, stops_ns=rng.choice([0, 0, 3_000_001])
+        )
         preempted += machine.preemptions
         hits += machine.prefix_hits_tokens
         recomputed += machine.recomputed_tokens
