@@ -29,7 +29,8 @@ def run(loaded: LoadedConfig, *, as_json: bool = False) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     for warning in loaded.warnings:
         log.warning("%s", warning)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    for chatty in ("uvicorn", "httpx"):  # a line for every request
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             return runner.run(_serve(loaded, as_json))

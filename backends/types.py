@@ -283,4 +283,4 @@ class LiveSpec:
     chips: int | None = None
     profile: LatencyProfile | None = None
     timeouts: LiveTimeouts = LiveTimeouts()
-    max_connections: int = 256
+    max_connections: int = 1024

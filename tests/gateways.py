@@ -130,23 +130,24 @@ async def running(
     named = {backend.info.name: backend for backend in backends} if backends else None
     gateway = build(loaded, clock, named)
     async with gateway.running(), contextlib.AsyncExitStack() as stack:
-        url = await stack.enter_async_context(_uvicorn(gateway.app))
-        admin_url = await stack.enter_async_context(_uvicorn(gateway.admin_app))
+        url = await stack.enter_async_context(listening(gateway.app))
+        admin_url = await stack.enter_async_context(listening(gateway.admin_app))
         yield Running(gateway, url, admin_url)
 
 
 @contextlib.asynccontextmanager
-async def _uvicorn(app: Any) -> AsyncIterator[str]:
-    listening = socket.create_server(("127.0.0.1", 0))
+async def listening(app: Any) -> AsyncIterator[str]:
+    """An application under a real uvicorn server on a free port."""
+    listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn_config(app, 5))
     server.capture_signals = contextlib.nullcontext  # type: ignore[assignment]
-    task = asyncio.create_task(server.serve([listening]))
+    task = asyncio.create_task(server.serve([listener]))
     try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         await task
-        listening.close()
+        listener.close()
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -165,7 +165,7 @@ class LiveBackendConfig(_Backend):
     profile: ProfileConfig | None = None
     deployments: Annotated[tuple[LiveDeploymentConfig, ...], Field(min_length=1)]
     timeouts: TimeoutsConfig = TimeoutsConfig()
-    max_connections: PositiveInt = 256
+    max_connections: PositiveInt = 1024
 
     @field_validator("url")
     @classmethod

@@ -17,7 +17,6 @@ from backends import datasheet
 
 T = TypeVar("T")
 
-_UNION_TAGS = ("[key]", "tokens", "chip_hours", "memory", "redis", "off", "emulated", "live")
 _MISSING = ("missing", "missing_argument")
 EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - recognised, not listened on
 
@@ -33,7 +32,7 @@ def typed(
     try:
         return adapter.validate_python(data)
     except ValidationError as error:
-        listed = [(problem, _real_path(problem["loc"], data)) for problem in error.errors(include_url=False)]
+        listed = [(problem, _real_path(problem, data)) for problem in error.errors(include_url=False)]
         missing = {path for problem, path in listed if problem["type"] in _MISSING}
         for problem, path in listed:
             if problem["type"] == "too_short" and problem["input"]:
@@ -163,15 +162,16 @@ def _loopback(host: str) -> bool:
         return False  # a name: only `localhost` is known to stay on this machine
 
 
-def _real_path(location: Sequence[str | int], data: Any) -> tuple[str | int, ...]:
-    """pydantic's location without the union tags it inserts: only parts that exist in the data, and the last."""
+def _real_path(problem: Any, data: Any) -> tuple[str | int, ...]:
+    """pydantic's location without the union tags it inserts: only parts that exist in the data, and a missing key."""
     path: list[str | int] = []
+    location = problem["loc"]
     for place, part in enumerate(location):
         inside = isinstance(data, dict) and part in data
         if inside or (isinstance(data, list) and isinstance(part, int) and part < len(data)):
             path.append(part)
             data = data[part]
-        elif place == len(location) - 1 and isinstance(part, str) and part not in _UNION_TAGS:
+        elif place == len(location) - 1 and problem["type"] in _MISSING:
             path.append(part)
     return tuple(path)
 

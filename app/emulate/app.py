@@ -44,8 +44,8 @@ class EmulatedServer:
         clock: Clock,
     ) -> None:
         self._completions = completions
-        self._metrics = metrics
-        self._faults = faults
+        self.metrics = metrics
+        self.faults = faults
         self._models = models
         self._admin_token = admin_token
         self._clock = clock
@@ -97,7 +97,7 @@ class EmulatedServer:
 
     def _render(self, scope: Scope) -> Answer:
         accept = next((value for name, value in scope["headers"] if name == b"accept"), b"")
-        return self._metrics.render(accept.decode("latin-1"))
+        return self.metrics.render(accept.decode("latin-1"))
 
     async def _admin(self, scope: Scope, receive: Receive) -> Answer:
         self._check_allowed(scope)
@@ -105,16 +105,16 @@ class EmulatedServer:
         if method == "PUT":
             body = await read_body(receive, FAULTS_LIMIT_BYTES)
             try:
-                self._faults.set(read(body.decode(), "body"))
+                self.faults.set(read(body.decode(), "body"))
             except UnicodeDecodeError:
                 raise BadRequest("the body is not valid UTF-8", code="invalid_faults") from None
             except ConfigError as error:
                 raise BadRequest(str(error), code="invalid_faults") from None
         elif method == "DELETE":
-            self._faults.set(NONE)
+            self.faults.set(NONE)
         elif method != "GET":
             raise MethodNotAllowed(f"/admin/faults takes GET, PUT or DELETE, not {method}", allow="GET, PUT, DELETE")
-        return _json(self._faults.file.model_dump(mode="json"))
+        return _json(self.faults.file.model_dump(mode="json"))
 
     def _check_allowed(self, scope: Scope) -> None:
         """Raises: Unauthorized."""

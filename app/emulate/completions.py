@@ -104,11 +104,8 @@ class Completions:
             await out.start(200, [*always, (b"content-type", b"text/html")])
             await out.chunk(PROXY_PAGE)
             return False
-        elif fault.kind == "hang":
-            if fault.hang_s is None:
-                await asyncio.Event().wait()
-            else:
-                await self._clock.sleep_until(self._clock.now_ns() + int(fault.hang_s * 1e9))
+        elif fault.kind == "hang" and fault.after_chunks == 0:
+            await out.stall(fault.hang_s)
         return True
 
     async def _answer(

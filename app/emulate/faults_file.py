@@ -53,10 +53,11 @@ class HttpError(_Rule):
 
 
 class Hang(_Rule):
-    """No first byte for `hang_s`; without it, never."""
+    """Nothing more for `hang_s` (without it: ever) after some chunks; after none, no first byte."""
 
     kind: Literal["hang"]
     hang_s: Seconds | None = None
+    after_chunks: Chunks = 0
 
 
 class Drip(_Rule):

@@ -44,6 +44,13 @@ class Wire:
         extension["hang_up"]()
         await asyncio.Event().wait()
 
+    async def stall(self, seconds: float | None) -> None:
+        """Wait; None = until the client gives up."""
+        if seconds is None:
+            await asyncio.Event().wait()
+        else:
+            await self._clock.sleep_until(self._clock.now_ns() + int(seconds * 1e9))
+
     async def _put(self, data: bytes) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
@@ -60,6 +67,25 @@ class DrippingWire(Wire):
         for begin in range(0, len(data), step):
             await super()._put(data[begin : begin + step])
             await self._clock.sleep_until(self._clock.now_ns() + pause_ns)
+
+
+class StallingWire(Wire):
+    """Nothing more comes after some chunks, for a while or for good. An answer in one piece stalls before it."""
+
+    def __init__(self, scope: Scope, send: Send, clock: Clock, fault: Fault) -> None:
+        super().__init__(scope, send, clock)
+        self._left = fault.after_chunks
+        self._hang_s = fault.hang_s
+
+    async def chunk(self, frame: bytes) -> None:
+        if self._left == 0:
+            await self.stall(self._hang_s)
+        self._left -= 1
+        await super().chunk(frame)
+
+    async def whole(self, body: bytes) -> None:
+        await self.stall(self._hang_s)
+        await super().whole(body)
 
 
 class CutWire(Wire):
@@ -100,7 +126,8 @@ class MalformedWire(Wire):
 
 def wire(scope: Scope, send: Send, clock: Clock, fault: Fault | None) -> Wire:
     """The wire for a request."""
-    faulty = {"drip": DrippingWire, "cut": CutWire, "malformed": MalformedWire}
-    if fault is None or fault.kind not in faulty:
+    faulty = {"hang": StallingWire, "drip": DrippingWire, "cut": CutWire, "malformed": MalformedWire}
+    before_all = fault is not None and fault.kind == "hang" and fault.after_chunks == 0
+    if fault is None or before_all or fault.kind not in faulty:
         return Wire(scope, send, clock)
     return faulty[fault.kind](scope, send, clock, fault)

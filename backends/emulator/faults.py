@@ -6,7 +6,7 @@ requests in every run. What a fault does to bytes is the server's part (`app.emu
 
     refuse              the connection is closed without an answer
     http_error          an HTTP `status` (429, 500, 503, 401 ...), with Retry-After if `retry_after_s` is given
-    hang                no first byte for `hang_s`; None = never
+    hang                nothing more for `hang_s` (None = never) after `after_chunks` chunks; 0 = no first byte
     drip                bytes trickle: `chunk_bytes` at a time, `pause_s` apart
     cut                 the connection is closed after `after_chunks` chunks (an answer in one piece: after half of it)
     malformed           the chunk after `after_chunks` is broken JSON (an answer in one piece: its first half)
@@ -38,7 +38,7 @@ class Fault:
     hang_s: float | None = None
     chunk_bytes: int = 16
     pause_s: float = 0.05
-    after_chunks: int = 1
+    after_chunks: int = 0
     factor: float = 2.0
 
 

@@ -185,7 +185,12 @@ class LiveGeneration:
             self._events += self._answers.whole(await self._read_whole(self._response, MAX_WHOLE_BYTES))
             await self._finish()
             return
-        piece = await self._response.read()
+        try:
+            piece = await self._response.read()
+        except StreamCut as error:
+            if self._answers.begun:
+                raise
+            raise Unavailable(str(error)) from error  # nothing has reached the client yet
         if not piece:
             self._answers.end()
             await self._finish()

@@ -19,7 +19,10 @@ from backends.errors import BackendError, BackendTimeout, Saturated, StreamCut, 
 
 SSE_HEADERS: Mapping[str, str] = {"content-type": "text/event-stream"}
 KEPT_ALIVE = 64
-KEEPALIVE_S = 30.0
+KEEPALIVE_S = 4.0
+"""Idle connections are dropped before the service does it: uvicorn's (so vLLM's and SGLang's) patience is 5 s, and a
+request that crosses its closing is lost."""
+
 POOL_RETRY_AFTER_S = 1.0
 
 
@@ -75,31 +78,47 @@ class Limits:
 
     connect_s: float = 5.0
     idle_s: float = 60.0
-    max_connections: int = 256
+    max_connections: int = 1024
 
 
 class HttpxTransport:
-    """Connections to one service, made with httpx. Create it inside the event loop that will use it."""
+    """Connections to one service, made with httpx. Create it inside the event loop that will use it.
+
+    Requests beyond the limit of connections are refused here: httpx would queue them, at a cost that grows with the
+    square of their number (600 at a time took a minute of CPU).
+    """
 
     def __init__(self, name: str, url: str, limits: Limits) -> None:
         self._name = name
         self._limits = limits
+        self._open = 0
         # Reading certificates takes 20 ms, and an http:// service shows none: there, TLS would simply fail.
         verify = True if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._client = httpx.AsyncClient(
             verify=verify,
             trust_env=False,
             follow_redirects=False,
-            timeout=httpx.Timeout(None, connect=limits.connect_s, pool=limits.connect_s),
+            timeout=httpx.Timeout(None, connect=limits.connect_s),
             limits=httpx.Limits(
-                max_connections=limits.max_connections,
-                max_keepalive_connections=min(KEPT_ALIVE, limits.max_connections),
+                max_connections=None,
+                max_keepalive_connections=KEPT_ALIVE,
                 keepalive_expiry=KEEPALIVE_S,
             ),
         )
 
     async def send(self, request: Request) -> HttpxResponse:
         """Raises: Unavailable; BackendTimeout; Saturated."""
+        limit = self._limits.max_connections
+        if self._open >= limit:
+            raise Saturated(f"all {limit} connections to {self._name} are taken", POOL_RETRY_AFTER_S)
+        self._open += 1
+        try:
+            return await self._send(request)
+        except BaseException:  # cancelled or failed, there is no response whose closing would count
+            self._open -= 1
+            raise
+
+    async def _send(self, request: Request) -> HttpxResponse:
         deadline_s = asyncio.get_running_loop().time() + request.first_byte_s
         headers = {**request.headers, "accept-encoding": "identity"}
         built = self._client.build_request(request.method, request.url, content=request.body, headers=headers)
@@ -108,33 +127,46 @@ class HttpxTransport:
                 response = await self._client.send(built, stream=True)
         except TimeoutError:
             raise BackendTimeout(f"{self._name} sent no byte within {request.first_byte_s:g} s") from None
-        except httpx.PoolTimeout:
-            limit = self._limits.max_connections
-            raise Saturated(f"all {limit} connections to {self._name} are taken", POOL_RETRY_AFTER_S) from None
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise Unavailable(f"no connection to {self._name}: {_text(error)}") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unavailable(f"{self._name} did not answer: {_text(error)}") from error
-        return HttpxResponse(self._name, response, deadline_s, request.first_byte_s, self._limits.idle_s)
+        return HttpxResponse(self, response, deadline_s, request.first_byte_s)
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+    @property
+    def name(self) -> str:
+        """Whose connections these are."""
+        return self._name
+
+    @property
+    def idle_s(self) -> float:
+        """How long a response may be silent."""
+        return self._limits.idle_s
+
+    def closed(self) -> None:
+        """A response has given its connection back."""
+        self._open -= 1
 
 
 class HttpxResponse:
     """An answer that httpx reads."""
 
     def __init__(
-        self, name: str, response: httpx.Response, deadline_s: float, first_byte_s: float, idle_s: float
+        self, transport: HttpxTransport, response: httpx.Response, deadline_s: float, first_byte_s: float
     ) -> None:
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
-        self._name = name
+        self._transport = transport
+        self._name = transport.name
         self._response = response
         self._pieces: AsyncIterator[bytes] = response.aiter_raw()
         self._deadline_s: float | None = deadline_s
         self._first_byte_s = first_byte_s
-        self._idle_s = idle_s
+        self._idle_s = transport.idle_s
+        self._closed = False
 
     async def read(self) -> bytes:
         """Raises: BackendTimeout; StreamCut."""
@@ -149,7 +181,13 @@ class HttpxResponse:
             raise StreamCut(f"{self._name} broke off: {_text(error)}") from error
 
     async def aclose(self) -> None:
-        await self._response.aclose()
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            await self._response.aclose()
+        finally:
+            self._transport.closed()
 
 
 def _text(error: Exception) -> str:

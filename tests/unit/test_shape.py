@@ -15,7 +15,7 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "common", "misc"}
 # Who may catch everything: the edge, which must answer; the lifespan, which must report.
 BROAD_HANDLERS = {"app/api/hot.py", "app/api/front.py"}
 # Who may catch even cancellation: whoever settles accounts and raises it again.
-CANCELLATION_HANDLERS = {"app/dispatch/attempt.py"}
+CANCELLATION_HANDLERS = {"app/dispatch/attempt.py", "backends/upstream/transport.py"}
 SOURCES = sorted(path for folder in ("app", "backends") for path in (ROOT / folder).rglob("*.py"))
 
 

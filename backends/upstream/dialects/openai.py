@@ -42,6 +42,7 @@ CHARACTERS_PER_TOKEN = 4
 
 MAX_ERROR_CHARACTERS = 500
 MAX_RETRY_AFTER_S = 3600.0
+MAX_TOKENS = 2**31 - 1
 _CONTEXT_CODES = ("context_length_exceeded", "string_above_max_length")
 _CONTEXT_WORDS = re.compile(r"maximum context length|context length|max_model_len|longer than the maximum", re.I)
 _REASONS: Mapping[str, FinishReason] = {
@@ -74,7 +75,7 @@ class _Body(Struct):
     """A chunk or a whole answer."""
 
     model: str | None = None
-    choices: list[_Choice] = []
+    choices: list[_Choice] | None = None
     usage: dict[str, Any] | None = None
     error: Any = None
     object: str | None = None
@@ -115,7 +116,8 @@ def refusal(name: str, status: int, headers: Mapping[str, str], body: bytes, wal
     said, code, param = _error_text(body)
     text = f"{name}: {said or f'status {status}'}"
     if status in (401, 403):
-        return Unavailable(f"{name} refused our key with {status}: check its api_key ({said})")
+        # What it said may show a part of the key, and this reaches clients.
+        return Unavailable(f"{name} refused the gateway's credentials with {status}: check its api_key")
     if status in (408, 504):
         return BackendTimeout(text)
     if status == 429:
@@ -164,7 +166,7 @@ class Answers:
         if body.usage is not None:
             self._usage = _usage(body.usage)
         events: list[Event] = []
-        for choice in body.choices:
+        for choice in body.choices or ():
             events += self._events_of(choice, choice.delta or {}, 1)
         if body.choices:
             self._attach(events, self._frame(data, body))
@@ -177,13 +179,14 @@ class Answers:
         """
         body = self._decode(data)
         self.done = True
-        texts = [choice.text or (choice.message or {}).get("content") or "" for choice in body.choices]
+        choices = body.choices or []
+        texts = [choice.text or (choice.message or {}).get("content") or "" for choice in choices]
         estimated = [max(1, len(text) // CHARACTERS_PER_TOKEN) for text in map(str, texts)]
         if body.usage is not None:
             self._usage = _usage(body.usage)
         tokens = _shares(self._usage.completion_tokens, len(texts)) if self._usage is not None else estimated
         events: list[Event] = []
-        for choice, count in zip(body.choices, tokens, strict=True):
+        for choice, count in zip(choices, tokens, strict=True):
             choice.finish_reason = choice.finish_reason or "stop"
             events += self._events_of(choice, choice.message or {}, count)
         if self._open:
@@ -303,7 +306,7 @@ def _detail(said: Mapping[str, Any], group: str, name: str) -> int:
 
 
 def _number(value: Any) -> int:
-    return max(0, value) if isinstance(value, int) and not isinstance(value, bool) else 0
+    return min(max(0, value), MAX_TOKENS) if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def _shares(tokens: int, choices: int) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from backends.clock import SystemClock, VirtualClock
+from backends.clock import ScaledClock, SystemClock, VirtualClock
 
 
 async def test_sleepers_wake_at_their_own_deadlines_in_order() -> None:
@@ -47,3 +47,14 @@ async def test_the_system_clock_only_goes_forward() -> None:
     await clock.sleep_until(before + 2_000_000)
     assert clock.now_ns() >= before + 2_000_000
     assert clock.wall_ns() > 1_700_000_000_000_000_000
+
+
+async def test_a_scaled_clock_runs_faster_by_its_factor() -> None:
+    inner = VirtualClock(start_ns=500)
+    clock = ScaledClock(inner, 10)
+    slept = asyncio.create_task(clock.sleep_until(clock.now_ns() + 1_000))
+    await inner.advance_to(599)
+    assert (clock.now_ns(), slept.done()) == (500 + 990, False)
+    await inner.advance_to(600)
+    assert (clock.now_ns(), slept.done()) == (500 + 1_000, True)
+    assert clock.wall_ns() - inner.wall_ns() == 900

@@ -1,0 +1,161 @@
+"""The one HTTP client against sockets that misbehave: every failure is an error of ours, in time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from backends.errors import BackendError, BackendTimeout, Saturated, StreamCut, Unavailable
+from backends.upstream.transport import HttpxTransport, Limits, Request
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@contextlib.asynccontextmanager
+async def serving(handler: Handler, **limits: float) -> AsyncIterator[tuple[HttpxTransport, str]]:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            await handler(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    transport = HttpxTransport("up", url, Limits(**{"connect_s": 0.3, "idle_s": 0.2, **limits}))  # type: ignore[arg-type]
+    try:
+        yield transport, url
+    finally:
+        await transport.aclose()
+        server.close()
+
+
+def get(url: str, first_byte_s: float = 0.3) -> Request:
+    return Request("GET", f"{url}/v1/models", {}, b"", first_byte_s)
+
+
+async def failure(transport: HttpxTransport, request: Request) -> BackendError:
+    with pytest.raises(BackendError) as caught:
+        async with asyncio.timeout(3):
+            response = await transport.send(request)
+            try:
+                while await response.read():
+                    pass
+            finally:
+                await response.aclose()
+    return caught.value
+
+
+async def test_pieces_come_as_they_are_sent_and_the_connection_is_used_again() -> None:
+    connections = set()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.add(writer)
+        for _ in range(2):
+            writer.write(HEAD + b"2\r\nab\r\n")
+            await writer.drain()
+            writer.write(b"1\r\nc\r\n0\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+
+    async with serving(handler) as (transport, url):
+        for _ in range(2):
+            response = await transport.send(get(url))
+            assert (response.status, response.headers["content-type"]) == (200, "text/event-stream")
+            body = b""
+            while piece := await response.read():
+                body += piece
+            await response.aclose()
+            assert body == b"abc"
+        assert len(connections) == 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind", "says"),
+    [
+        (b"", Unavailable, "did not answer"),
+        (b"nonsense\r\n\r\n", Unavailable, "did not answer"),
+        (HEAD, StreamCut, "broke off"),
+        (HEAD + b"5\r\nab", StreamCut, "broke off"),
+        (HEAD + b"zz\r\n", StreamCut, "broke off"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab", StreamCut, "broke off"),
+    ],
+)
+async def test_what_breaks_becomes_ours(sent: bytes, kind: type[BackendError], says: str) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sent)
+
+    async with serving(handler) as (transport, url):
+        error = await failure(transport, get(url))
+        assert type(error) is kind
+        assert says in str(error)
+
+
+@pytest.mark.parametrize(
+    ("sent", "seconds"), [(b"", "0.3"), (HEAD, "0.3"), (HEAD + b"2\r\nab\r\n", "0.2")], ids=["head", "first", "idle"]
+)
+async def test_silence_ends_in_time(sent: bytes, seconds: str) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sent)
+        await reader.read()
+
+    async with serving(handler) as (transport, url):
+        error = await failure(transport, get(url))
+        assert type(error) is BackendTimeout
+        assert f"within {seconds} s" in str(error)
+
+
+async def test_too_many_at_once_are_refused_as_by_a_full_queue() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with serving(handler, max_connections=1, connect_s=0.1) as (transport, url):
+        waiting = asyncio.create_task(failure(transport, get(url)))
+        await asyncio.sleep(0.02)
+        assert type(await failure(transport, get(url))) is Saturated
+        assert type(await waiting) is BackendTimeout
+        assert type(await failure(transport, get(url))) is BackendTimeout, "the place is free again"
+        cancelled = asyncio.create_task(transport.send(get(url)))
+        await asyncio.sleep(0.02)
+        cancelled.cancel()
+        await asyncio.gather(cancelled, return_exceptions=True)
+        assert type(await failure(transport, get(url))) is BackendTimeout
+
+
+async def test_closing_early_is_heard_at_the_other_end() -> None:
+    heard = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + b"2\r\nab\r\n")
+        await reader.read()
+        heard.set()
+
+    async with serving(handler, idle_s=5.0) as (transport, url):
+        response = await transport.send(get(url))
+        assert await response.read() == b"ab"
+        await response.aclose()
+        await response.aclose()
+        async with asyncio.timeout(2):
+            await heard.wait()
+
+
+async def test_nobody_there_and_no_such_host() -> None:
+    transport = HttpxTransport("up", "http://127.0.0.1:9", Limits(connect_s=0.3))
+    assert "no connection to up" in str(await failure(transport, get("http://127.0.0.1:9")))
+    await transport.aclose()
+
+
+async def test_redirects_and_proxies_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:9/\r\ncontent-length: 0\r\n\r\n")
+
+    async with serving(handler) as (transport, url):
+        response = await transport.send(get(url))
+        assert response.status == 302
+        await response.aclose()
