@@ -6,8 +6,9 @@ passed on as they came (`raw`), but for the model's name and for usage, which th
 
 What a service says when it does not answer, and what it means here:
 
-    400 404 413 422 and other 4xx   RequestRefused; ContextExceeded where the code or the text says so
+    400 413 422 and other 4xx       RequestRefused; ContextExceeded where the code or the text says so
     401 403                         Unavailable: the operator's key is wrong, not the client
+    404                             Unavailable: address and model's name are the operator's too
     408 504                         BackendTimeout
     429                             Saturated, with retry-after-ms or Retry-After
     3xx 5xx, not JSON, not SSE      Unavailable; once a chunk has been read, StreamCut
@@ -118,6 +119,8 @@ def refusal(name: str, status: int, headers: Mapping[str, str], body: bytes, wal
     if status in (401, 403):
         # What it said may show a part of the key, and this reaches clients.
         return Unavailable(f"{name} refused the gateway's credentials with {status}: check its api_key")
+    if status == 404:
+        return Unavailable(f"{text} (status 404: check its url and upstream_model)")
     if status in (408, 504):
         return BackendTimeout(text)
     if status == 429:

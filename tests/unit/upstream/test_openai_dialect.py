@@ -194,7 +194,7 @@ ERROR = {"message": "said so", "type": "t", "param": "p", "code": "c"}
     [
         (400, {"error": ERROR}, {}, RequestRefused, "said so"),
         (422, {"detail": "no such field"}, {}, RequestRefused, "no such field"),
-        (404, {"object": "error", "message": "no such model", "code": 404}, {}, RequestRefused, "no such model"),
+        (404, {"object": "error", "message": "no such model", "code": 404}, {}, Unavailable, "upstream_model"),
         (413, "too big", {}, RequestRefused, "too big"),
         (400, {"error": {**ERROR, "code": "context_length_exceeded"}}, {}, ContextExceeded, "said so"),
         (
