@@ -24,7 +24,6 @@ import random
 import time
 from dataclasses import replace
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 
 from app.listening import calm_collector
@@ -46,16 +45,15 @@ Row = tuple[int, int, int]
 def run() -> dict[str, float]:
     """Requests a second in virtual time, memory over a million, CPU and lateness of streamed tokens."""
     results: dict[str, float] = {}
-    trace = _trace()
+    trace = azure_rows()
     if trace is None:
         print(f"engine: {TRACE} is not there, virtual time skipped", flush=True)
     else:
         results |= _virtual(trace)
-    print(f"engine: vidur not compared: {_why_not_vidur()}", flush=True)
     return results | asyncio.run(_streams())
 
 
-def _trace() -> list[Row] | None:
+def azure_rows() -> list[Row] | None:
     """(nanoseconds, prompt tokens, completion tokens), in order."""
     root = Path(__file__).resolve().parents[2]
     folders = [Path(os.environ["TURNOUT_DATA"])] if "TURNOUT_DATA" in os.environ else [root.parent / "shared" / "data"]
@@ -71,12 +69,14 @@ def _trace() -> list[Row] | None:
     return sorted((int((at - began).total_seconds() * 1e9), prompt, max(1, length)) for at, prompt, length in found)
 
 
-def _physics() -> Physics:
+def llama_on_h100() -> Physics:
+    """Llama 3.3 70B in FP8 on 4 H100."""
     deployment = DeploymentSpec("llama-3.3-70b", "fp8")
     return physics(sheets().chip("h100"), 4, sheets().model("llama-3.3-70b"), deployment, GPU)
 
 
-def _engine(reduced: Physics) -> Engine:
+def engine_of(reduced: Physics) -> Engine:
+    """An engine with noise."""
     return Engine(reduced, GPU, 1, 0.08, 0.05)
 
 
@@ -89,17 +89,22 @@ def _scaled(trace: list[Row], copies: float) -> list[Row]:
     return sorted(rows)
 
 
-def _virtual(trace: list[Row]) -> dict[str, float]:
-    reduced = _physics()
-    saturated = _engine(reduced)
+def loaded(trace: list[Row], reduced: Physics) -> tuple[float, list[Row]]:
+    """Requests a second at the benchmark's load, and the trace superposed to it."""
+    saturated = engine_of(reduced)
     for _, prompt, length in trace:
         saturated.submit(0, prompt, (length,))
     saturated.advance(10**18)
-    capacity = len(trace) / (saturated.busy_ns / 1e9)
-    rows = _scaled(trace, LOAD * capacity / (len(trace) / (trace[-1][0] / 1e9)))
+    load = LOAD * len(trace) / (saturated.busy_ns / 1e9)
+    return load, _scaled(trace, load / (len(trace) / (trace[-1][0] / 1e9)))
+
+
+def _virtual(trace: list[Row]) -> dict[str, float]:
+    reduced = llama_on_h100()
+    load, rows = loaded(trace, reduced)
     # Less memory than the load wants, so that some are preempted.
     small = replace(reduced, kv_room_tokens=reduced.kv_room_tokens // 8)
-    results = {"virtual_load_requests_per_s": LOAD * capacity}
+    results = {"virtual_load_requests_per_s": load}
     for name, machine_physics, cached in (
         ("plain", reduced, False),
         ("prefix", reduced, True),
@@ -107,8 +112,8 @@ def _virtual(trace: list[Row]) -> dict[str, float]:
     ):
         best = 0.0
         for _ in range(3):
-            machine = _engine(machine_physics)
-            best = max(best, len(rows) / _play(machine, rows, cached))
+            machine = engine_of(machine_physics)
+            best = max(best, len(rows) / play(machine, rows, cached))
         results[f"virtual_{name}_requests_per_cpu_s"] = best
         results[f"virtual_{name}_steps_per_request"] = machine.steps / len(rows)
         if machine.preemptions:
@@ -118,7 +123,7 @@ def _virtual(trace: list[Row]) -> dict[str, float]:
     return results | _memory(reduced, rows)
 
 
-def _play(machine: Engine, rows: list[Row], cached: bool, start_ns: int = 0) -> float:
+def play(machine: Engine, rows: list[Row], cached: bool, start_ns: int = 0) -> float:
     """CPU seconds for the rows, to the end of the last request."""
     names = _Names() if cached else None
     began_s = time.process_time()
@@ -148,7 +153,7 @@ class _Names:
 
 def _memory(reduced: Physics, rows: list[Row]) -> dict[str, float]:
     """Resident megabytes before and after a million requests through one engine with the prefix cache."""
-    machine, done, start_ns, before = _engine(reduced), 0, 0, 0.0
+    machine, done, start_ns, before = engine_of(reduced), 0, 0, 0.0
     names = _Names()
     while done < MILLION:
         for at, prompt, length in rows:
@@ -164,12 +169,6 @@ def _memory(reduced: Physics, rows: list[Row]) -> dict[str, float]:
 
 def _rss_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
-
-
-def _why_not_vidur() -> str:
-    """Microsoft's simulator is on the package index (0.0.26), but it is no use without a network."""
-    why = "it fetches its GPU profiles from Hugging Face when it starts, and has none in its wheel"
-    return why if find_spec("vidur") else f"not installed ({why})"
 
 
 async def _streams() -> dict[str, float]:
