@@ -42,7 +42,11 @@ def _one_of(known: Iterable[str]) -> Callback:
 @click.argument("substrate", required=False)
 @click.option("--model", help="A model with a datasheet (config/models).")
 @click.option("--chips", type=click.IntRange(1, 1_000_000), help="How many chips; the smallest group that fits.")
-@click.option("--precision", callback=_one_of(WEIGHT_BYTES), help="Of the weights; fp8, int8 or bf16, as the chip has.")
+@click.option(
+    "--precision",
+    callback=_one_of(WEIGHT_BYTES),
+    help="Of the weights; what the model is published in, else fp8, int8 or bf16.",
+)
 @click.option("--kv-precision", callback=_one_of(KV_BYTES), help="Of the KV cache; bf16.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 picks a free one.")

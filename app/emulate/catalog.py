@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from backends import registry
-from backends.datasheet import WEIGHT_BYTES, ChipSheet, Datasheets
-from backends.emulator.roofline import Physics, physics
+from backends.datasheet import WEIGHT_BYTES, ChipSheet, Datasheets, ModelSheet
+from backends.emulator.roofline import Physics, peak_flops, physics
 from backends.emulator.traits import Traits
-from backends.errors import DoesNotFit
+from backends.errors import DoesNotFit, UnknownFigure
 from backends.types import DeploymentSpec, Substrate
 
 MOST_CHIPS = 4096
@@ -33,7 +33,8 @@ def choose(
     sheets: Datasheets, substrate: str, model: str, chips: int | None, precision: str | None, kv_precision: str | None
 ) -> Choice:
     """`substrate` is a chip, or a kind (which stands for the first chip of its datasheet); `chips` None is the
-    smallest group that fits, `precision` None the first of fp8, int8 and bf16 that the chip has a rate for.
+    smallest group that fits, `precision` None what the model is published in if that is less than BF16, else the
+    first of fp8, int8 and bf16, that the chip has a rate for.
 
     Raises: UnknownFigure, naming the nearest; DoesNotFit, saying by how much.
     """
@@ -46,7 +47,7 @@ def choose(
         spec = DeploymentSpec(model, name, None, kv_precision)
         return spec, physics(sheet, group, architecture, spec, traits)
 
-    wanted = precision or _first_precision(sheet)
+    wanted = precision or _first_precision(sheet, architecture, traits)
     if chips is None:
         chips = _smallest(lambda group: held_by(group, wanted))
     spec, reduced = held_by(chips, wanted)
@@ -62,7 +63,7 @@ def listing(sheets: Datasheets) -> Mapping[str, list[dict[str, Any]]]:
                 "substrate": chip.substrate,
                 "title": chip.title,
                 "memory_gb": chip.memory_gb.value,
-                "precisions": list(_precisions(chip)),
+                "precisions": list(_precisions(chip, registry.traits(chip.substrate))),
                 "calibration": chip.calibration,
                 "calibration_note": chip.calibration_note,
                 "assumptions": list(chip.assumptions()),
@@ -90,20 +91,24 @@ def _chip_name(sheets: Datasheets, substrate: str) -> str:
     raise AssertionError("an unknown chip is refused")
 
 
-def _first_precision(chip: ChipSheet) -> str:
-    stated = _precisions(chip)
-    return next((name for name in PREFERRED_PRECISIONS if name in stated), stated[0])
+def _first_precision(chip: ChipSheet, model: ModelSheet, traits: Traits) -> str:
+    stated = _precisions(chip, traits)
+    native = (model.native_precision,) if model.native_precision is not None else ()
+    return next((name for name in (*native, *PREFERRED_PRECISIONS) if name in stated), stated[0])
 
 
-def _precisions(chip: ChipSheet) -> tuple[str, ...]:
-    rates = {
-        "bf16": chip.bf16_tflops,
-        "fp8": chip.fp8_tflops,
-        "int8": chip.fp8_tflops,
-        "fp4": chip.fp4_tflops,
-        "mxfp4": chip.fp4_tflops,
-    }
-    return tuple(name for name in WEIGHT_BYTES if rates[name].value is not None)
+def _precisions(chip: ChipSheet, traits: Traits | None) -> tuple[str, ...]:
+    """What the chip can compute in, its substrate's deviations included."""
+    assert traits is not None, "every chip belongs to an emulated kind"
+    return tuple(name for name in WEIGHT_BYTES if _has_rate(chip, name, traits))
+
+
+def _has_rate(chip: ChipSheet, precision: str, traits: Traits) -> bool:
+    try:
+        peak_flops(chip, precision, traits)
+    except UnknownFigure:
+        return False
+    return True
 
 
 def _smallest(held_by: Callable[[int], object]) -> int:

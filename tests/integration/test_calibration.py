@@ -126,3 +126,33 @@ def test_the_bars_stand_with_the_shipped_constants() -> None:
     for chip, found in errors.items():
         assert report.quantile(found, 0.5) <= 15, chip  # type: ignore[operator]
         assert report.quantile(found, 0.9) <= 40, chip  # type: ignore[operator]
+
+
+RUNS = DATA / "vllm_measured"
+
+
+@pytest.mark.skipif(not RUNS.is_dir(), reason=f"no recorded runs in {RUNS}")
+def test_recorded_servers_queue_as_the_engine_does() -> None:
+    """Fitted on the first 100 requests of a run, the others come out within a fifth, part by part."""
+    result = run("--runs", RUNS, "--json")
+    assert result.exit_code == 0
+    runs = json.loads(result.stdout)["runs"]
+    assert {each["run"] for each in runs} == {"RTX4090_Llama-3.1-8B", "RTXPRO6000_Qwen3-32B"}
+    for each in runs:
+        assert set(each["errors_percent"]) == {"ttft", "queue", "service", "tpot", "makespan"}
+        assert all(abs(error) < 20 for error in each["errors_percent"].values()), each
+    told = run("--runs", RUNS / "RTX4090_Llama-3.1-8B")
+    assert told.exit_code == 0
+    assert "held out" in told.stdout
+
+
+def test_runs_that_are_none_are_said(tmp_path: Path, points: Path) -> None:
+    nothing = run("--runs", tmp_path / "..", "--check", points)
+    assert nothing.exit_code == 2
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    refused = run("--runs", empty)
+    assert refused.exit_code == 1
+    assert "no recorded run" in refused.stderr
+    (empty / "requests.jsonl.gz").write_bytes(b"not gzip")
+    assert run("--runs", empty).exit_code == 1
