@@ -10,7 +10,8 @@
         │   ├── ContextExceeded   prompt plus answer do not fit the context
         │   └── Unsupported       a field this backend cannot honour
         ├── Saturated             queue full; another backend may still take it
-        ├── Unavailable           cannot be reached, or is shutting down
+        ├── Unavailable           cannot answer, or is shutting down
+        │   └── Unreachable       no connection could be made: nothing was sent
         ├── BackendTimeout        no first byte (or no next one) in time
         └── StreamCut             broke off after tokens had been sent
 
@@ -80,9 +81,13 @@ class Saturated(BackendError):
 
 
 class Unavailable(BackendError):
-    """The backend cannot be reached or is shutting down."""
+    """The backend cannot answer: unreachable, refusing, broken or shutting down."""
 
     retryable = True
+
+
+class Unreachable(Unavailable):
+    """No connection to the backend could be made, so nothing was sent and nothing can have been billed."""
 
 
 class BackendTimeout(BackendError):

@@ -90,6 +90,7 @@ def _guard(token: str | None) -> Callable[[Request], Awaitable[None]]:
 def _backend(fleet: Fleet, name: str) -> dict[str, Any]:
     backend = fleet.backends[name]
     info, now, load = backend.info, backend.snapshot(), fleet.state.loads.get(name)
+    trouble = fleet.troubles.of(name)
     views = [view for listed in fleet.snapshot.views.values() for view in listed if view.name == name]
     return {
         "name": name,
@@ -98,6 +99,7 @@ def _backend(fleet: Fleet, name: str) -> dict[str, Any]:
         "chip": info.chip,
         "chips": info.chips,
         "drained": any(view.drained for view in views),
+        "failing": None if trouble is None else {"failures": trouble.failures, "last_error": trouble.last_error},
         "in_flight": load.sequences if load else 0,
         "running": now.running,
         "waiting": now.waiting,

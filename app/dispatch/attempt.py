@@ -113,6 +113,10 @@ class Attempt:
         if self.first_token_ns is None:
             self._fleet.first_token(self._reservation)
         self._fleet.release(self._reservation)
+        if end == "failed":
+            self._fleet.troubles.failed(self.chosen.view.name, self.error, self.ended_ns)
+        elif end == "ok":
+            self._fleet.troubles.answered(self.chosen.view.name)
         try:
             await self._generation.aclose()
         finally:  # whatever happens to the connection, what was used is billed

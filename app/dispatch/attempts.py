@@ -1,12 +1,13 @@
 """When to try again elsewhere: a synchronous state machine, events in, verdicts out. No I/O, no clock.
 
 A request may move to another backend only while nothing has reached the client and only for failures another backend
-need not share. At most `max_attempts` backends may fail it; one that is full has cost nothing and does not count.
+need not share. At most `max_attempts` backends may fail it; one that is full or cannot be connected to has cost nothing
+and does not count.
 """
 
 from __future__ import annotations
 
-from backends.errors import BackendError, Saturated
+from backends.errors import BackendError, Saturated, Unreachable
 
 
 class Attempts:
@@ -36,6 +37,6 @@ class Attempts:
     def failed(self, error: BackendError) -> bool:
         """An attempt failed before its first byte; True = try another backend."""
         self.last_error = error
-        if not isinstance(error, Saturated):
+        if not isinstance(error, Saturated | Unreachable):
             self._failures += 1
         return error.retryable and self._failures < self._max_attempts

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from app.errors import NotFound
 from app.fleet.receipts import Receipts
+from app.fleet.troubles import Troubles
 from app.routing.policy import Policy
 from app.routing.state import RoutingState
 from app.routing.types import Decision, Delta, Outcome, Reservation, RouteRequest, Snapshot
@@ -33,6 +34,7 @@ class Fleet:
         self.policies = policies
         self.receipts = receipts
         self.state = RoutingState()
+        self.troubles = Troubles()
         self._seed = seed
 
     async def start(self) -> None:

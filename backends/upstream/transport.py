@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 import httpx
 
-from backends.errors import BackendError, BackendTimeout, Saturated, StreamCut, Unavailable
+from backends.errors import BackendError, BackendTimeout, Saturated, StreamCut, Unavailable, Unreachable
 
 SSE_HEADERS: Mapping[str, str] = {"content-type": "text/event-stream"}
 KEPT_ALIVE = 64
@@ -128,7 +128,7 @@ class HttpxTransport:
         except TimeoutError:
             raise BackendTimeout(f"{self._name} sent no byte within {request.first_byte_s:g} s") from None
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise Unavailable(f"no connection to {self._name}: {_text(error)}") from error
+            raise Unreachable(f"no connection to {self._name}: {_text(error)}") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unavailable(f"{self._name} did not answer: {_text(error)}") from error
         return HttpxResponse(self, response, deadline_s, request.first_byte_s)

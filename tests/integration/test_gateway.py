@@ -39,6 +39,20 @@ async def test_a_failure_before_the_first_byte_moves_to_another_backend(tmp_path
         assert all(load.sequences == 0 for load in gateway.gateway.fleet.state.loads.values())
 
 
+async def test_backends_nobody_can_connect_to_do_not_keep_a_healthy_one_from_answering(tmp_path: Path) -> None:
+    gone = Script(fail_after=0, error=lambda: errors.Unreachable("no connection"))
+    dead = [ScriptedBackend(name, "m", [gone]) for name in ("a", "b", "c")]
+    backends = [*dead, ScriptedBackend("alive", "m")]
+    async with running(scripted_config(tmp_path, backends), backends) as gateway, httpx.AsyncClient() as client:
+        answer = await client.post(gateway.url + CHAT, json=body())
+        assert (answer.status_code, answer.headers["x-turnout-backend"]) == (200, "alive")
+        listed = (await client.get(f"{gateway.admin_url}/admin/backends")).json()["backends"]
+        failing = {each["name"]: each["failing"] for each in listed}
+        assert failing["alive"] is None
+        assert {name for name, trouble in failing.items() if trouble} <= {"a", "b", "c"}
+        assert failing["a"] == {"failures": 1, "last_error": "no connection"}
+
+
 async def test_when_everyone_fails_the_client_gets_one_clear_error(tmp_path: Path) -> None:
     full = Script(fail_after=0, error=lambda: errors.Saturated("full by script", retry_after_s=1.5))
     for script, status, code in ((DOWN, 502, "upstream_failed"), (full, 429, "overloaded")):

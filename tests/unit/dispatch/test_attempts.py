@@ -37,6 +37,15 @@ def test_backends_that_are_full_do_not_use_the_attempts_up() -> None:
     assert not attempts.failed(errors.Unavailable("gone"))
 
 
+def test_backends_nobody_can_connect_to_do_not_use_them_up_either() -> None:
+    attempts = Attempts(max_attempts=1)
+    for name in "abc":
+        attempts.begin(name)
+        assert attempts.failed(errors.Unreachable("refused"))
+    attempts.begin("d")
+    assert not attempts.failed(errors.Unavailable("500"))
+
+
 def test_attempts_are_bounded_and_remember_who_was_asked() -> None:
     attempts = Attempts(max_attempts=2)
     attempts.begin("a")
