@@ -80,22 +80,7 @@ class Planner:
             capabilities=call.capabilities,
             max_cost_nusd=None if options.max_cost_usd is None else options.max_cost_usd * 1e9,
         )
-        generation = GenerationRequest(
-            request_id=call.request_id,
-            endpoint=call.endpoint,
-            model=model,
-            prompts=call.prompts,
-            max_tokens=max_tokens,
-            n=call.n,
-            stop=call.stop,
-            seed=call.seed or 0,
-            min_tokens=call.min_tokens,
-            ignore_eos=call.ignore_eos,
-            stream=call.stream,
-            body=call.body,
-            priority=call.priority,
-        )
-        return Plan(model, config.slo, route, generation)
+        return Plan(model, config.slo, route, asked_of(call, model, max_tokens))
 
     @staticmethod
     def _max_tokens(call: Call, config: ModelConfig) -> int:
@@ -103,6 +88,25 @@ class Planner:
         if wanted is None:
             wanted = COMPLETION_DEFAULT_MAX_TOKENS if call.endpoint == "completion" else config.default_max_tokens
         return wanted if config.max_tokens_cap is None else min(wanted, config.max_tokens_cap)
+
+
+def asked_of(call: Call, model: str, max_tokens: int | None) -> GenerationRequest:
+    """What a backend is asked, by the model's own name and with the limit that was settled on."""
+    return GenerationRequest(
+        request_id=call.request_id,
+        endpoint=call.endpoint,
+        model=model,
+        prompts=call.prompts,
+        max_tokens=max_tokens,
+        n=call.n,
+        stop=call.stop,
+        seed=call.seed or 0,
+        min_tokens=call.min_tokens,
+        ignore_eos=call.ignore_eos,
+        stream=call.stream,
+        body=call.body,
+        priority=call.priority,
+    )
 
 
 def promise(slo_class: SloConfig, options: Options, prompt_tokens: int) -> Slo:

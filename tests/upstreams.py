@@ -116,6 +116,7 @@ async def emulating(
     """A server on a free port, twenty times as fast as the silicon."""
     options = Options(
         choice=choose(sheets(), chip, model, None, None, None),
+        context_tokens=sheets().model(model).context_tokens,
         names=fields.pop("names", (model,)),
         host="127.0.0.1",
         port=0,

@@ -57,7 +57,7 @@ async def read_body(receive: Receive, limit_bytes: int) -> bytes:
 
 
 def _too_large(limit_bytes: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"the body exceeds {limit_bytes:,} bytes (server.body_limit_bytes)")
+    return PayloadTooLarge(f"the body exceeds {limit_bytes:,} bytes that are allowed")
 
 
 class CancelOnDisconnect:

@@ -20,7 +20,7 @@ from rich.table import Table
 from app.cli.client import CannotReachError, GatewayClient, RefusedError, Reply, ask, connect
 from app.cli.console import stdout
 from app.cli.explain import slo_headers
-from app.cli.loading import CANNOT_REACH, CHECK_FAILED, json_option, policy_option, url_option
+from app.cli.loading import CANNOT_REACH, CHECK_FAILED, finite, json_option, policy_option, url_option
 from app.cli.report import Promise, summarise
 from app.cli.trace import Arrival, TraceError, read
 
@@ -67,7 +67,7 @@ class Run:
 @click.command()
 @click.option("--trace", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
 @click.option("--limit", type=click.IntRange(1), help="Only the first requests of the trace.")
-@click.option("--speedup", type=click.FloatRange(0.01, 1000), default=1.0, show_default=True)
+@click.option("--speedup", type=click.FloatRange(0.01, 1000), default=1.0, callback=finite, show_default=True)
 @url_option("--url", "http://127.0.0.1:8080", "A running gateway.")
 @click.option("--model", default="llama-3.3-70b", show_default=True)
 @policy_option

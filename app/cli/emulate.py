@@ -12,10 +12,10 @@ import click
 from rich.table import Table
 
 from app.cli.console import stdout
-from app.cli.loading import CHECK_FAILED, json_option
+from app.cli.loading import CHECK_FAILED, finite, json_option
 from app.config.load import shipped_sheets
 from app.emulate import faults_file
-from app.emulate.catalog import choose, listing
+from app.emulate.catalog import MOST_CHIPS, choose, listing
 from app.emulate.server import Options, run
 from app.errors import ConfigError
 from backends.datasheet import KV_BYTES, WEIGHT_BYTES, Datasheets
@@ -38,10 +38,16 @@ def _one_of(known: Iterable[str]) -> Callback:
     return check
 
 
+def _named(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(value.strip() for value in values):
+        raise click.BadParameter("a model needs a name", context, option)
+    return values
+
+
 @click.command()
 @click.argument("substrate", required=False)
 @click.option("--model", help="A model with a datasheet (config/models).")
-@click.option("--chips", type=click.IntRange(1, 1_000_000), help="How many chips; the smallest group that fits.")
+@click.option("--chips", type=click.IntRange(1, MOST_CHIPS), help="How many chips; the smallest group that fits.")
 @click.option(
     "--precision",
     callback=_one_of(WEIGHT_BYTES),
@@ -51,11 +57,18 @@ def _one_of(known: Iterable[str]) -> Callback:
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 picks a free one.")
 @click.option(
-    "--time-scale", type=click.FloatRange(0.001, 10_000), default=1.0, show_default=True, help="Times faster."
+    "--time-scale",
+    type=click.FloatRange(0.001, 10_000),
+    default=1.0,
+    callback=finite,
+    show_default=True,
+    help="Times faster.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the noise on step times.")
 @click.option("--max-num-seqs", type=click.IntRange(1), help="Sequences that decode together, below the chip's own.")
-@click.option("--served-model-name", "names", multiple=True, help="What clients call the model; may be repeated.")
+@click.option(
+    "--served-model-name", "names", multiple=True, callback=_named, help="What clients call the model; may be repeated."
+)
 @click.option("--faults", type=click.Path(dir_okay=False, path_type=Path), help="Misbehave as this file says.")
 @click.option("--admin-token", envvar="TURNOUT_ADMIN_TOKEN", help="For /admin/faults; without it, loopback only.")
 @click.option("--list", "list_all", is_flag=True, help="Print every chip and model there are figures for.")
@@ -92,6 +105,7 @@ def command(
         misbehaviour = faults_file.FaultsFile() if faults is None else faults_file.load(faults)
         options = Options(
             choice=choice,
+            context_tokens=sheets.model(model).context_tokens,
             names=names or (model,),
             host=host,
             port=port,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -17,6 +18,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 CHECK_FAILED = 1
 CANNOT_REACH = 3
+
+
+def finite(context: click.Context, option: click.Parameter, value: float) -> float:
+    """A number that is one; `nan` passes every range."""
+    if not isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number", context, option)
+    return value
 
 
 def gateway_url(context: click.Context, option: click.Parameter, value: str) -> str:

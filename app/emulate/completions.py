@@ -28,7 +28,7 @@ from app.errors import (
     from_backend,
 )
 from app.ids import Ids
-from app.planning import COMPLETION_DEFAULT_MAX_TOKENS
+from app.planning import COMPLETION_DEFAULT_MAX_TOKENS, asked_of
 from backends.clock import Clock
 from backends.emulator.backend import EmulatedBackend, EmulatedGeneration
 from backends.emulator.faults import Fault
@@ -161,19 +161,7 @@ class Completions:
         limit = call.max_tokens
         if limit is None and call.endpoint == "completion":
             limit = COMPLETION_DEFAULT_MAX_TOKENS
-        return GenerationRequest(
-            request_id=call.request_id,
-            endpoint=call.endpoint,
-            model=self._deployment.model,
-            prompts=call.prompts,
-            max_tokens=limit,
-            n=call.n,
-            stop=call.stop,
-            seed=call.seed or 0,
-            min_tokens=call.min_tokens,
-            ignore_eos=call.ignore_eos,
-            stream=call.stream,
-        )
+        return asked_of(call, self._deployment.model, limit)
 
 
 class InjectedError(ApiError):

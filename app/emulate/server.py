@@ -32,9 +32,11 @@ DRAIN_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to emulate and how to serve it. `names` are what clients may call the model; the first one is its label."""
+    """What to emulate and how to serve it. `context_tokens` is the model's own limit; `names` are what clients may call
+    the model, the first one being its label."""
 
     choice: Choice
+    context_tokens: int
     names: tuple[str, ...]
     host: str
     port: int
@@ -64,7 +66,7 @@ def build(options: Options, sheets: Datasheets) -> tuple[EmulatedBackend, Emulat
     clock: Clock = SystemClock()
     if options.time_scale != 1:
         clock = ScaledClock(clock, options.time_scale)
-    spec = BackendSpec("emulated", choice.kind, choice.chip, choice.chips, (choice.deployment,), options.emulation)
+    spec = BackendSpec(choice.chip, choice.kind, choice.chip, choice.chips, (choice.deployment,), options.emulation)
     backend = emulated(spec, sheets, clock, choice.kind, choice.traits)
     deployment = next(iter(backend.info.deployments.values()))
 
@@ -116,6 +118,7 @@ def _announce(options: Options, backend: EmulatedBackend, url: str, as_json: boo
         f"Emulating {name} at {deployment.precision} on {info.chips} x {info.chip} ({deployment.calibration}; "
         f"timing is computed, not a hardware result)"
     )
+    print(f"  context  {deployment.context_tokens:,} tokens{_cut(options, deployment)}")
     print(f"  API      {url}/v1")
     print(f"  metrics  {url}/metrics")
     print("Try it:")
@@ -123,6 +126,15 @@ def _announce(options: Options, backend: EmulatedBackend, url: str, as_json: boo
         f"  curl -s {url}/v1/chat/completions -H 'content-type: application/json' \\\n"
         f'    -d \'{{"model":"{name}","messages":[{{"role":"user","content":"Say hello"}}]}}\'',
         flush=True,
+    )
+
+
+def _cut(options: Options, deployment: DeploymentInfo) -> str:
+    """Why the context is shorter than the model's own, where it is."""
+    if deployment.context_tokens >= options.context_tokens:
+        return ""
+    return (
+        f", all that KV memory leaves room for (the model's own: {options.context_tokens:,}; more --chips, more room)"
     )
 
 

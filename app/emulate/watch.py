@@ -22,7 +22,7 @@ class Watch:
     """Sees each event as it comes and the end once; everything is counted when it happens, as an engine would.
 
     Tokens that arrive together are spread evenly over the time since the one before. When a prompt left the queue is
-    the engine's own account (`EmulatedGeneration.timing`).
+    the engine's own account (`EmulatedGeneration.timing_of`).
     """
 
     def __init__(self, metrics: VllmMetrics, clock: Clock, generation: EmulatedGeneration) -> None:
@@ -39,7 +39,7 @@ class Watch:
         if type(event) is TokenChunk:
             self._tokens(event, now_ns)
         elif type(event) is ChoiceEnd:
-            self._ended(self._choices.pop(event.index), event.reason)
+            self._ended(event.index, self._choices.pop(event.index), event.reason)
         self._count()
 
     def over(self) -> None:
@@ -63,12 +63,10 @@ class Watch:
         choice.untimed = 0
         choice.last_ns = now_ns
 
-    def _ended(self, choice: _Choice, reason: str) -> None:
+    def _ended(self, index: int, choice: _Choice, reason: str) -> None:
         metrics, labels = self._metrics, self._metrics.labels
-        usage, timing = self._generation.usage(), self._generation.timing()
-        assert timing is not None
-        assert timing.scheduled_ns is not None
-        scheduled_ns = timing.scheduled_ns
+        scheduled_ns = self._generation.timing_of(index).scheduled_ns
+        assert scheduled_ns is not None
         for histogram, start_ns, end_ns in (
             (metrics.e2e, self._arrived_ns, choice.last_ns),
             (metrics.queue, self._arrived_ns, scheduled_ns),
@@ -80,7 +78,7 @@ class Watch:
         if choice.tokens > 1:
             per_token_s = (choice.last_ns - choice.first_ns) / 1e9 / (choice.tokens - 1)
             metrics.request_time_per_token.observe(labels, per_token_s)
-        metrics.request_prompt.observe(labels, usage.prompt_tokens + usage.cached_tokens)
+        metrics.request_prompt.observe(labels, self._generation.prompt_tokens_of(index))
         metrics.request_generation.observe(labels, choice.tokens)
         metrics.finished(reason)
 

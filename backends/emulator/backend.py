@@ -277,6 +277,14 @@ class EmulatedGeneration:
             max((job.last_token_ns for job in jobs if job.last_token_ns is not None), default=None),
         )
 
+    def timing_of(self, choice: int) -> Timing:
+        """The same for one choice that has begun: its own prompt's times, where there are several prompts."""
+        return next(job.timing for job, first in reversed(self._first_choice.items()) if first <= choice)
+
+    def prompt_tokens_of(self, choice: int) -> int:
+        """Tokens of the prompt that a choice answers, cached ones included."""
+        return self._prompt_tokens[choice // self.request.n]
+
     async def aclose(self) -> None:
         if self._closed:
             return

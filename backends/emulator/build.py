@@ -13,7 +13,7 @@ from backends.emulator.power import power
 from backends.emulator.profile import latency_profile
 from backends.emulator.roofline import Physics, physics
 from backends.emulator.traits import Traits
-from backends.errors import BackendConfigError
+from backends.errors import BackendConfigError, DoesNotFit
 from backends.types import BackendInfo, BackendSpec, DeploymentInfo, DeploymentSpec, Substrate
 
 
@@ -46,6 +46,11 @@ def deployed(
         reduced = replace(reduced, max_sequences=min(reduced.max_sequences, max_sequences))
     # Prompt and answer are each rounded up to whole KV blocks, so two blocks less than the room always fit.
     room = reduced.kv_room_tokens - 2 * traits.kv_block_tokens
+    if deployment.context_tokens is not None and deployment.context_tokens > room:
+        raise DoesNotFit(
+            f"context_tokens {deployment.context_tokens:,} of {model.title} does not fit: {chips} x {chip.title} leave "
+            f"room for {room:,} tokens of KV cache"
+        )
     info = DeploymentInfo(
         model=deployment.model,
         precision=deployment.precision,
