@@ -186,8 +186,10 @@ def _message(
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         # A key that is missing beside it is the likeliest to have been meant.
         wanted = [str(other[-1]) for other in missing if other[:-1] == path[:-1]]
-        name = str(path[-1])
-        return f"unknown key{suggestion(name, wanted) or suggestion(name, keys())}"
+        name, known = str(path[-1]), keys()
+        if name in known and not suggestion(name, wanted):
+            return "not a key of this entry: another mode, type or kind has it"
+        return f"unknown key{suggestion(name, wanted) or suggestion(name, known)}"
     if kind in _MISSING:
         return "is required"
     if kind == "union_tag_invalid":

@@ -69,6 +69,7 @@ def test_the_smallest_useful_file_loads(tmp_path: Path) -> None:
     [
         ("version: 1", "version: 2", "1:1: version: input should be 1 (got 2)"),
         ("chips: 1", "chipz: 1", "10:5: backends[0].chipz: unknown key; did you mean 'chips'?"),
+        ("chips: 1", "chips: 1\n    url: http://x", "11:5: backends[0].url: not a key of this entry: another mode"),
         ("chips: 1", "chips: 0", "10:5: backends[0].chips: input should be greater than 0 (got 0)"),
         ("kind: gpu", "kind: gpx", "8:5: backends[0].kind: input should be 'maia', 'groq', 'tpu'"),
         ("slo: interactive}", "slo: interactiv}", "5:18: models.llama-3.1-8b.slo: there is no SLO class 'interactiv'; did"),
