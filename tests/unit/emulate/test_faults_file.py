@@ -37,7 +37,10 @@ def test_a_plan_is_what_it_says() -> None:
         ("rules:\n  - {share: 1}\n", "f:2:5: rules[0]: needs a 'kind'"),
         ("rules:\n  - {kind: hang, hang_s: -1}\n", "f:2:18: rules[0].hang_s: input should be greater"),
         ("rules:\n  - {kind: slow, facto: 2}\n", "f:2:18: rules[0].facto: unknown key; did you mean 'factor'?"),
-        ("rules:\n  - {kind: cut, status: 429}\n", "f:2:17: rules[0].status: unknown key"),
+        (
+            "rules:\n  - {kind: cut, status: 429}\n",
+            "f:2:17: rules[0].status: not a key of this entry: another mode, type or kind has it",
+        ),
         ("rules:\n  - {kind: refuse, share: 1.5}\n", "f:2:20: rules[0].share"),
         ("rules:\n  - {kind: refuse, from_s: 5, until_s: 5}\n", "f:2:5: rules[0]: value error, until_s must be after"),
         ("rulez: []\n", "f:1:1: rulez: unknown key; did you mean 'rules'?"),
