@@ -11,6 +11,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import NamedTuple, Protocol
 
 import httpx
@@ -98,6 +99,8 @@ class HttpxTransport:
             verify=verify,
             trust_env=False,
             follow_redirects=False,
+            # One client serves every tenant: a cookie kept here would go out with somebody else's request.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             timeout=httpx.Timeout(None, connect=limits.connect_s),
             limits=httpx.Limits(
                 max_connections=None,
