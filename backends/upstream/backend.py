@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn, Self
 
 from backends.clock import Clock
-from backends.errors import BackendError, BackendTimeout, StreamCut, Unavailable, Unsupported
+from backends.errors import BackendError, BackendTimeout, Saturated, StreamCut, Unavailable, Unsupported
 from backends.types import (
     BackendInfo,
     BackendSnapshot,
@@ -209,10 +209,16 @@ class LiveGeneration:
     async def _open(self) -> Response:
         if self._upstream_model is None:
             raise Unsupported(f"{self._backend.info.name} does not serve {self._request.model}", "model")
-        response = await self._backend.send(self, self._request, self._upstream_model)
+        self._answers.sent = True  # whether a request that ends before its answer got there, nobody can say
+        try:
+            response = await self._backend.send(self, self._request, self._upstream_model)
+        except (Saturated, Unavailable):
+            self._answers.sent = False
+            raise
         self._response = response
         name, headers = self._backend.info.name, response.headers
         if response.status != 200:
+            self._answers.sent = False  # what was refused took nothing
             body = await self._read_error(response)
             raise openai.refusal(name, response.status, headers, body, self._backend.clock.wall_ns() / 1e9)
         wanted = openai.STREAM_TYPE if self._request.stream else openai.WHOLE_TYPE

@@ -133,9 +133,13 @@ def refusal(name: str, status: int, headers: Mapping[str, str], body: bytes, wal
 
 
 class Answers:
-    """The events of one answer, and what it took. `begun` once something of it has been read."""
+    """The events of one answer, and what it took.
+
+    `sent` while the service may be at work on it, `begun` once something of it has been read.
+    """
 
     def __init__(self, name: str, request: GenerationRequest, model: str, upstream_model: str) -> None:
+        self.sent = False
         self.begun = False
         self.done = False
         self._name = name
@@ -147,10 +151,13 @@ class Answers:
         self._usage: Usage | None = None
 
     def usage(self) -> Usage:
-        """As the service said, or counted from chunks and characters."""
+        """As the service said, or counted from chunks and characters.
+
+        A prompt that was sent is billed though nothing came back: reading it is what a service does first.
+        """
         if self._usage is not None:
             return self._usage
-        if not self.begun:
+        if not self.sent:
             return Usage()
         prompt = sum(map(len, self._request.prompts)) // CHARACTERS_PER_TOKEN
         return Usage(max(1, prompt), 0, self._said, 0, estimated=True)
@@ -219,6 +226,7 @@ class Answers:
         message = error.get("message") if isinstance(error, dict) else error
         if self.begun:
             return StreamCut(f"{self._name}: {str(message)[:MAX_ERROR_CHARACTERS]}")
+        self.sent = False  # a refusal, only said late
         code = error.get("code") if isinstance(error, dict) else None
         status = code if isinstance(code, int) and 400 <= code < 600 else 500
         return refusal(self._name, status, {}, _encode({"error": error}), 0.0)
