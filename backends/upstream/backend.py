@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn, Self
 
 from backends.clock import Clock
-from backends.errors import BackendError, BackendTimeout, StreamCut, Unavailable, Unsupported
+from backends.errors import BackendError, BackendTimeout, Saturated, StreamCut, Unavailable, Unsupported
 from backends.types import (
     BackendInfo,
     BackendSnapshot,
@@ -82,7 +82,7 @@ class LiveBackend:
     async def aclose(self) -> None:
         self._closed = True
         for generation in list(self._running):
-            await generation.aclose()
+            await generation.cut()
         transport, self._transport = self._transport, None
         if transport is not None:
             await transport.aclose()
@@ -130,6 +130,7 @@ class LiveGeneration:
         self._error: BackendError | None = None
         self._over = False
         self._closed = False
+        self._cut = False
 
     def __aiter__(self) -> Self:
         return self
@@ -141,7 +142,9 @@ class LiveGeneration:
             try:
                 await self._more()
             except BackendError as error:
-                self._error = error  # raised once what came before it has been read
+                # Raised once what came before it has been read. How reading a connection failed that was taken away
+                # says nothing.
+                self._error = self._nonsense("is shutting down") if self._cut else error
         return self._events.popleft()
 
     def usage(self) -> Usage:
@@ -154,6 +157,11 @@ class LiveGeneration:
     async def aclose(self) -> None:
         self._closed = True
         self._events.clear()
+        await self._leave()
+
+    async def cut(self) -> None:
+        """The backend closes. Unlike after `aclose`, somebody reads, and must not take what there is for all."""
+        self._cut = True
         await self._leave()
 
     async def _finish(self) -> None:
@@ -179,8 +187,10 @@ class LiveGeneration:
 
         Raises: BackendError.
         """
-        if self._response is None:
+        if self._response is None and not self._cut:
             self._response = await self._open()
+        if self._response is None or self._cut:
+            raise self._nonsense("is shutting down")
         if not self._request.stream:
             self._events += self._answers.whole(await self._read_whole(self._response, MAX_WHOLE_BYTES))
             await self._finish()
@@ -209,10 +219,16 @@ class LiveGeneration:
     async def _open(self) -> Response:
         if self._upstream_model is None:
             raise Unsupported(f"{self._backend.info.name} does not serve {self._request.model}", "model")
-        response = await self._backend.send(self, self._request, self._upstream_model)
+        self._answers.sent = True  # whether a request that ends before its answer got there, nobody can say
+        try:
+            response = await self._backend.send(self, self._request, self._upstream_model)
+        except (Saturated, Unavailable):
+            self._answers.sent = False
+            raise
         self._response = response
         name, headers = self._backend.info.name, response.headers
         if response.status != 200:
+            self._answers.sent = False  # what was refused took nothing
             body = await self._read_error(response)
             raise openai.refusal(name, response.status, headers, body, self._backend.clock.wall_ns() / 1e9)
         wanted = openai.STREAM_TYPE if self._request.stream else openai.WHOLE_TYPE

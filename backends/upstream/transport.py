@@ -11,6 +11,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import NamedTuple, Protocol
 
 import httpx
@@ -98,6 +99,8 @@ class HttpxTransport:
             verify=verify,
             trust_env=False,
             follow_redirects=False,
+            # One client serves every tenant: a cookie kept here would go out with somebody else's request.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             timeout=httpx.Timeout(None, connect=limits.connect_s),
             limits=httpx.Limits(
                 max_connections=None,
@@ -200,7 +203,7 @@ def _text(error: Exception) -> str:
 @dataclass(frozen=True, slots=True)
 class FakeReply:
     """What a fake answers: `error` instead of an answer; else a status, and pieces, of which an exception is raised
-    in its turn. With `hangs`, what would be the end never comes."""
+    in its turn. With `hangs`, what would be the end never comes; who waits for it hears when the response is closed."""
 
     pieces: Sequence[bytes | BackendError] = ()
     status: int = 200
@@ -218,21 +221,22 @@ class FakeResponse:
         self._transport = transport
         self._reply = reply
         self._pieces = iter(reply.pieces)
-        self._closed = False
+        self._closed = asyncio.Event()
 
     async def read(self) -> bytes:
         """Raises: whatever error is next among the pieces."""
         await asyncio.sleep(0)
         piece = next(self._pieces, None)
         if piece is None and self._reply.hangs:
-            await asyncio.Event().wait()
+            await self._closed.wait()
+            raise StreamCut("closed while it was read")
         if isinstance(piece, BackendError):
             raise piece
         return piece or b""
 
     async def aclose(self) -> None:
-        if not self._closed:
-            self._closed = True
+        if not self._closed.is_set():
+            self._closed.set()
             self._transport.open -= 1
 
 

@@ -133,9 +133,13 @@ def refusal(name: str, status: int, headers: Mapping[str, str], body: bytes, wal
 
 
 class Answers:
-    """The events of one answer, and what it took. `begun` once something of it has been read."""
+    """The events of one answer, and what it took.
+
+    `sent` while the service may be at work on it, `begun` once something of it has been read.
+    """
 
     def __init__(self, name: str, request: GenerationRequest, model: str, upstream_model: str) -> None:
+        self.sent = False
         self.begun = False
         self.done = False
         self._name = name
@@ -147,10 +151,13 @@ class Answers:
         self._usage: Usage | None = None
 
     def usage(self) -> Usage:
-        """As the service said, or counted from chunks and characters."""
+        """As the service said, or counted from chunks and characters.
+
+        A prompt that was sent is billed though nothing came back: reading it is what a service does first.
+        """
         if self._usage is not None:
             return self._usage
-        if not self.begun:
+        if not self.sent:
             return Usage()
         prompt = sum(map(len, self._request.prompts)) // CHARACTERS_PER_TOKEN
         return Usage(max(1, prompt), 0, self._said, 0, estimated=True)
@@ -167,7 +174,7 @@ class Answers:
             return []
         body = self._decode(data)
         if body.usage is not None:
-            self._usage = _usage(body.usage)
+            self._usage = _usage(body.usage) or self._usage
         events: list[Event] = []
         for choice in body.choices or ():
             events += self._events_of(choice, choice.delta or {}, 1)
@@ -186,7 +193,7 @@ class Answers:
         texts = [choice.text or (choice.message or {}).get("content") or "" for choice in choices]
         estimated = [max(1, len(text) // CHARACTERS_PER_TOKEN) for text in map(str, texts)]
         if body.usage is not None:
-            self._usage = _usage(body.usage)
+            self._usage = _usage(body.usage) or self._usage
         tokens = _shares(self._usage.completion_tokens, len(texts)) if self._usage is not None else estimated
         events: list[Event] = []
         for choice, count in zip(choices, tokens, strict=True):
@@ -219,6 +226,7 @@ class Answers:
         message = error.get("message") if isinstance(error, dict) else error
         if self.begun:
             return StreamCut(f"{self._name}: {str(message)[:MAX_ERROR_CHARACTERS]}")
+        self.sent = False  # a refusal, only said late
         code = error.get("code") if isinstance(error, dict) else None
         status = code if isinstance(code, int) and 400 <= code < 600 else 500
         return refusal(self._name, status, {}, _encode({"error": error}), 0.0)
@@ -295,9 +303,14 @@ def _fields_of(request: GenerationRequest) -> dict[str, Any]:
     return {**said, "seed": request.seed, **{name: value for name, value in optional.items() if value is not None}}
 
 
-def _usage(said: Mapping[str, Any]) -> Usage:
-    """OpenAI's counts, which contain one another, as disjoint ones."""
-    prompt, completion = _number(said.get("prompt_tokens")), _number(said.get("completion_tokens"))
+def _usage(said: Mapping[str, Any]) -> Usage | None:
+    """OpenAI's counts, which contain one another, as disjoint ones; None unless both are told.
+
+    Half an account is none: zero in place of what is missing would be billed as if the service had counted it.
+    """
+    prompt, completion = _count(said.get("prompt_tokens")), _count(said.get("completion_tokens"))
+    if prompt is None or completion is None:
+        return None
     cached = min(prompt, _detail(said, "prompt_tokens_details", "cached_tokens"))
     reasoning = min(completion, _detail(said, "completion_tokens_details", "reasoning_tokens"))
     return Usage(prompt - cached, cached, completion - reasoning, reasoning)
@@ -305,11 +318,14 @@ def _usage(said: Mapping[str, Any]) -> Usage:
 
 def _detail(said: Mapping[str, Any], group: str, name: str) -> int:
     details = said.get(group)
-    return _number(details.get(name)) if isinstance(details, dict) else 0
+    return (_count(details.get(name)) or 0) if isinstance(details, dict) else 0
 
 
-def _number(value: Any) -> int:
-    return min(max(0, value), MAX_TOKENS) if isinstance(value, int) and not isinstance(value, bool) else 0
+def _count(value: Any) -> int | None:
+    """A number of tokens (12.0 is one, to services that know only one kind of number); None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != value // 1:
+        return None
+    return int(min(value, MAX_TOKENS))
 
 
 def _shares(tokens: int, choices: int) -> list[int]:

@@ -142,6 +142,39 @@ async def test_a_stream_that_never_says_its_usage_is_counted_and_says_so() -> No
     assert generation.usage() == Usage(2, 0, 3, 0, estimated=True)
 
 
+NO_COUNTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"prompt_tokens": 3},
+    {"completion_tokens": 2},
+    {"prompt_tokens": None, "completion_tokens": 2},
+    {"prompt_tokens": 3, "completion_tokens": 2.5},
+    {"prompt_tokens": "3", "completion_tokens": "2"},
+    {"prompt_tokens": True, "completion_tokens": 2},
+    {"prompt_tokens": -1, "completion_tokens": 2},
+)
+
+
+@pytest.mark.parametrize("said", NO_COUNTS, ids=str)
+async def test_half_an_account_is_none(said: dict[str, Any]) -> None:
+    last = {**delta("b", finish="stop"), "usage": said}
+    _, generation, failure = await play(FakeReply((sse(delta("a"), last),)))
+    assert failure is None
+    assert generation.usage() == Usage(2, 0, 2, 0, estimated=True)
+    answer = {"choices": [{"index": 0, "message": {"content": "Hello you"}}], "usage": said}
+    _, generation, failure = await play(FakeReply((json.dumps(answer).encode(),), headers=JSON), stream=False)
+    assert failure is None
+    assert generation.usage() == Usage(2, 0, 2, 0, estimated=True)
+
+
+async def test_what_was_told_before_outlasts_half_an_account_and_floats_may_count() -> None:
+    told = {"prompt_tokens": 3.0, "completion_tokens": 12.0, "prompt_tokens_details": {"cached_tokens": 1.0}}
+    chunks = ({**delta("a"), "usage": told}, {**delta(finish="stop"), "usage": {}})
+    _, generation, _ = await play(FakeReply((sse(*chunks),)))
+    usage = generation.usage()
+    assert usage == Usage(2, 1, 12)
+    assert {type(count) for count in (usage.prompt_tokens, usage.completion_tokens)} == {int}
+
+
 async def test_roles_wait_for_the_first_text_and_tool_calls_survive() -> None:
     call = {
         "index": 0,

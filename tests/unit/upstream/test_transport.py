@@ -159,3 +159,20 @@ async def test_redirects_and_proxies_are_not_followed(monkeypatch: pytest.Monkey
         response = await transport.send(get(url))
         assert response.status == 302
         await response.aclose()
+
+
+async def test_a_cookie_is_not_sent_back_with_somebody_elses_request() -> None:
+    seen: list[bytes] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nset-cookie: tenant=a; Path=/\r\ncontent-length: 0\r\n\r\n")
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    async with serving(handler) as (transport, url):
+        for _ in range(2):
+            response = await transport.send(get(url))
+            while await response.read():
+                pass
+            await response.aclose()
+    assert b"cookie" not in seen[0].lower()

@@ -1,0 +1,108 @@
+"""A live backend's own affairs: the bill of a request cut short, closing, keys. Over the fake transport."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from backends.errors import BackendError, BackendTimeout, Saturated, StreamCut, Unavailable
+from backends.types import TokenChunk, Usage
+from backends.upstream.transport import FakeReply
+from tests.unit.upstream.test_openai_dialect import asked, play, rig
+from tests.upstreams import JSON, delta, sse
+
+PROMPT_ONLY = Usage(2, 0, 0, 0, estimated=True)
+ROLE = sse(delta("", role="assistant"), done=False)
+
+
+@pytest.mark.parametrize(
+    ("reply", "stream"),
+    [
+        (FakeReply((), headers=JSON, hangs=True), False),
+        (FakeReply((b'{"choices"',), headers=JSON, hangs=True), False),
+        (FakeReply((), hangs=True), True),
+        (FakeReply((ROLE,), hangs=True), True),
+    ],
+)
+async def test_a_prompt_that_was_sent_is_billed_though_its_client_leaves(reply: FakeReply, stream: bool) -> None:
+    backend, transport = await rig(reply)
+    generation = backend.generate(asked(stream=stream))
+    assert generation.usage() == Usage(), "nothing was sent yet"
+    reading = asyncio.create_task(anext(generation))
+    await asyncio.sleep(0.01)
+    reading.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await reading
+    await generation.aclose()
+    assert generation.usage() == PROMPT_ONLY
+    assert transport.open == 0
+
+
+@pytest.mark.parametrize(
+    ("reply", "billed"),
+    [
+        (FakeReply(error=BackendTimeout("no first byte")), PROMPT_ONLY),
+        (FakeReply((BackendTimeout("no first byte"),)), PROMPT_ONLY),
+        (FakeReply((ROLE, BackendTimeout("idle"))), PROMPT_ONLY),
+        (FakeReply(error=Unavailable("no connection")), Usage()),
+        (FakeReply(error=Saturated("all connections are taken")), Usage()),
+        (FakeReply(status=503), Usage()),
+        (FakeReply((sse({"error": {"message": "m", "code": 429}}),)), Usage()),
+    ],
+)
+async def test_what_ran_out_of_time_is_billed_and_what_was_refused_is_not(reply: FakeReply, billed: Usage) -> None:
+    _, generation, failure = await play(reply)
+    assert failure is not None
+    assert generation.usage() == billed
+
+
+@pytest.mark.parametrize(
+    ("reply", "stream", "kind", "waiting"),
+    [
+        (FakeReply((), hangs=True), True, Unavailable, True),
+        (FakeReply((ROLE,), hangs=True), True, Unavailable, True),
+        (FakeReply((b'{"choices"',), headers=JSON, hangs=True), False, Unavailable, True),
+        (FakeReply((b"wait",), 503, hangs=True), True, Unavailable, True),
+        (FakeReply((sse(delta("a"), done=False),), hangs=True), True, StreamCut, True),
+        (FakeReply((sse(delta("a"), done=False),), hangs=True), True, StreamCut, False),
+        (FakeReply((sse(delta("a"), delta("b"), done=False),), hangs=True), True, StreamCut, False),
+    ],
+)
+async def test_an_answer_cut_by_the_closing_of_its_backend_is_never_whole(
+    reply: FakeReply, stream: bool, kind: type[BackendError], waiting: bool
+) -> None:
+    backend, transport = await rig(reply)
+    generation = backend.generate(asked(stream=stream))
+    if kind is StreamCut:
+        assert isinstance(await anext(generation), TokenChunk)
+
+    async def read() -> None:
+        async for event in generation:
+            assert isinstance(event, TokenChunk), "what came before the cut"
+
+    if waiting:
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(0.01)
+        await backend.aclose()
+    else:
+        await backend.aclose()
+        reading = asyncio.create_task(read())
+    with pytest.raises(kind, match="shutting down"):
+        await asyncio.wait_for(reading, 2)
+    assert (transport.open, backend.snapshot().running) == (0, 0)
+    with pytest.raises(StopAsyncIteration):
+        await anext(generation)
+
+
+async def test_a_backend_that_closes_while_a_request_is_on_its_way_takes_no_answer() -> None:
+    backend, transport = await rig(FakeReply((sse(delta("a", finish="stop")),)))
+    generation = backend.generate(asked())
+    reading = asyncio.create_task(anext(generation))
+    await asyncio.sleep(0)  # it is inside the transport's `send`
+    assert len(transport.requests) == 1
+    await backend.aclose()
+    with pytest.raises(Unavailable, match="shutting down"):
+        await asyncio.wait_for(reading, 2)
+    assert (transport.open, backend.snapshot().running) == (0, 0)
