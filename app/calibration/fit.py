@@ -9,6 +9,9 @@ cross-validation, with these settings for every platform:
 
 w makes a model at a precision weigh as the square root of its rows. A pipeline has one constant, time per layer, and no
 pull: the median (of the logs) of what each row says it is.
+
+A number that all platforms share (`lane_layer_us`) is part of the prepared rows: cross-validation gets the rows in a
+version for each value of a grid, and chooses by the same loss on each training part alone.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, inf, log, sqrt
 from statistics import median
+from typing import NamedTuple
 
 from app.calibration.predict import Prepared
 from backends.datasheet import Constants
@@ -52,22 +56,33 @@ def usable(row: Prepared) -> bool:
     return row.point.metric != "ttft"
 
 
-def fit(rows: Sequence[Prepared]) -> Fit:
-    """Constants of every family, software and chip that the rows know."""
+Memo = dict[tuple[int, ...], Mapping[Level, Constants]]
+"""A family's constants by the identities of the rows they were fitted on."""
+
+
+def fit(rows: Sequence[Prepared], memo: Memo | None = None) -> Fit:
+    """Constants of every family, software and chip that the rows know. `memo` spares fitting the same rows again."""
     found: dict[Level, Constants] = {}
-    rows = [row for row in rows if usable(row)]
-    for family, of_family in grouped(rows, lambda row: row.family).items():
-        pipeline = of_family[0].pipeline
-        pull, root_pull = (0.0, 0.0) if pipeline else (PULL, ROOT_PULL)
-        found[(family,)] = above = minimise(of_family, DEFAULT, root_pull)
-        for software, of_software in grouped(of_family, lambda row: row.point.software).items():
-            if not software:
-                continue
-            found[family, software] = near = minimise(of_software, above, pull)
-            chips = grouped(of_software, lambda row: row.point.chip)
-            for chip, of_chip in chips.items():
-                found[family, software, chip] = minimise(of_chip, near, pull)
+    memo = {} if memo is None else memo
+    for family, of_family in grouped([row for row in rows if usable(row)], lambda row: row.family).items():
+        key = tuple(map(id, of_family))
+        if key not in memo:
+            memo[key] = _fit_family(family, of_family)
+        found |= memo[key]
     return Fit(found)
+
+
+def _fit_family(family: str, rows: Sequence[Prepared]) -> dict[Level, Constants]:
+    pull, root_pull = (0.0, 0.0) if rows[0].pipeline else (PULL, ROOT_PULL)
+    above = minimise(rows, DEFAULT, root_pull)
+    found: dict[Level, Constants] = {(family,): above}
+    for software, of_software in grouped(rows, lambda row: row.point.software).items():
+        if not software:
+            continue
+        found[family, software] = near = minimise(of_software, above, pull)
+        for chip, of_chip in grouped(of_software, lambda row: row.point.chip).items():
+            found[family, software, chip] = minimise(of_chip, near, pull)
+    return found
 
 
 def grouped(rows: Sequence[Prepared], key: Callable[[Prepared], str]) -> dict[str, list[Prepared]]:
@@ -78,26 +93,59 @@ def grouped(rows: Sequence[Prepared], key: Callable[[Prepared], str]) -> dict[st
     return dict(sorted(found.items()))
 
 
-def cross_validated(rows: Sequence[Prepared], fold: Callable[[Prepared], Hashable]) -> list[float | None]:
-    """For every row what is predicted by constants that saw no row of its fold; None if nothing is left to fit on."""
-    folds = sorted({fold(row) for row in rows}, key=str)
+class CrossValidated(NamedTuple):
+    """What is predicted of every row by constants that saw no row of its fold (None if nothing is left to fit on), and
+    for every fold which version of the rows its training part chose."""
+
+    predicted: list[float | None]
+    chosen: dict[Hashable, int]
+
+
+def cross_validated(
+    rows: Sequence[Prepared],
+    fold: Callable[[Prepared], Hashable],
+    versions: Sequence[Sequence[Prepared]] = (),
+) -> CrossValidated:
+    """Every fold predicted from the others. `versions`: the same rows under each value of a shared number; without, as
+    they are."""
+    versions = versions or (rows,)
+    folds = [fold(row) for row in rows]
     predicted: list[float | None] = [None] * len(rows)
-    for left_out in folds:
-        constants = fit([row for row in rows if fold(row) != left_out])
-        for place, row in enumerate(rows):
-            if fold(row) == left_out and (known := constants.of(row)) is not None:
+    chosen: dict[Hashable, int] = {}
+    memo: Memo = {}
+    for left_out in sorted(set(folds), key=str):
+        fits: list[tuple[float, int, Fit]] = []
+        for version in versions:
+            training = [row for row, of in zip(version, folds, strict=True) if of != left_out]
+            found = fit(training, memo)
+            fits.append((misfit(training, found) if len(versions) > 1 else 0.0, len(fits), found))
+        _, best, constants = min(fits, key=lambda each: each[:2])
+        chosen[left_out] = best
+        for place, row in enumerate(versions[best]):
+            if folds[place] == left_out and (known := constants.of(row)) is not None:
                 predicted[place] = row.predicted(known)
-    return predicted
+    return CrossValidated(predicted, chosen)
+
+
+def misfit(rows: Sequence[Prepared], found: Fit) -> float:
+    """The loss without the pull, over all platforms, each at the constants that are used for it."""
+    total = 0.0
+    for group in grouped(
+        [row for row in rows if usable(row)], lambda row: f"{row.point.chip} {row.point.software}"
+    ).values():
+        known = found.of(group[0])
+        if known is not None:
+            total += sum(
+                weight * abs(log(row.predicted(known)) - measured) for row, weight, measured in _weighted(group)
+            )
+    return total
 
 
 def minimise(rows: Sequence[Prepared], above: Constants, pull: float) -> Constants:
     """The constants with the least loss over the rows, pulled towards `above`."""
     if rows[0].pipeline:
         return replace(above, layer_time_us=exp(median(log(_layer_time_us(row, above)) for row in rows)))
-    counts = Counter((row.point.model, row.point.precision) for row in rows)
-    weights = [1 / sqrt(counts[row.point.model, row.point.precision]) for row in rows]
-    scale = len(rows) / sum(weights)
-    weighted = [(row, weight * scale, log(row.point.measured)) for row, weight in zip(rows, weights, strict=True)]
+    weighted = _weighted(rows)
     centre = _vector(above)
     free = _touched(rows)
 
@@ -115,6 +163,14 @@ def minimise(rows: Sequence[Prepared], above: Constants, pull: float) -> Constan
     for place, value in zip(free, _nelder_mead(loss, [centre[place] for place in free]), strict=True):
         found[place] = value
     return _constants(found)
+
+
+def _weighted(rows: Sequence[Prepared]) -> list[tuple[Prepared, float, float]]:
+    """Rows with their weights (one on average) and the logarithm of what was measured."""
+    counts = Counter((row.point.model, row.point.precision) for row in rows)
+    weights = [1 / sqrt(counts[row.point.model, row.point.precision]) for row in rows]
+    scale = len(rows) / sum(weights)
+    return [(row, weight * scale, log(row.point.measured)) for row, weight in zip(rows, weights, strict=True)]
 
 
 def _layer_time_us(row: Prepared, known: Constants) -> float:

@@ -19,6 +19,9 @@ BENCHMARK_LANES = 2048
 RESERVING = ("trtllm", "mlperf")
 """Software that admits a sequence only when its whole answer is sure of room (GUARANTEED_NO_EVICT)."""
 
+LANE_LAYER_US = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""What cross-validation may choose from for `lane_layer_us`, the number that all GPUs share."""
+
 NEUTRAL = Constants(mfu=1.0, mbu=1.0, layer_time_us=0.0, moe_mfu=1.0)
 
 
@@ -49,12 +52,14 @@ class Prepared:
         return total / (point.chips * point.replicas) if point.per_chip else total
 
 
-def prepare(point: Point, sheets: Datasheets) -> Prepared:
-    """The steady state of a point.
+def prepare(point: Point, sheets: Datasheets, lane_layer_us: float | None = None) -> Prepared:
+    """The steady state of a point; `lane_layer_us` in place of the datasheet's, on chips that have one.
 
     Raises: UnreadableRow, saying why: it does not fit, or a figure is missing.
     """
     chip, model = sheets.chip(point.chip), sheets.model(point.model)
+    if lane_layer_us is not None and chip.lane_layer_us is not None:
+        chip = replace(chip, lane_layer_us=replace(chip.lane_layer_us, value=lane_layer_us))
     traits: Traits = import_module(f"backends.{chip.substrate}").TRAITS
     if chip.prefill_budget_tokens is not None:
         traits = replace(traits, prefill_budget=chip.prefill_budget_tokens)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +22,69 @@ WORST_MEDIAN_PERCENT = 20.0
 
 
 def write(folder: Path, sheets: Datasheets, found: Fit, assessed: Sequence[Assessed], date: str) -> list[Path]:
-    """Rewrites the last section of every datasheet file under `folder`.
+    """Renews the last section of the datasheet files under `folder`; says which files changed.
+
+    What the fit says nothing about stays as it stands: chips, and software of a chip, without a row in `assessed`.
+    A file is replaced in one step: it is never seen half-written.
 
     Raises: OSError.
     """
     written = []
     for path in sorted(folder.glob("*.yaml")):
-        text = path.read_text(encoding="utf-8").split(MARKER)[0]
-        chips = yaml.safe_load(text)["chips"]
-        sections = {chip: section for chip in chips if (section := _section(chip, sheets, found, assessed, date))}
+        before = path.read_text(encoding="utf-8")
+        above = before.split(MARKER)[0]
+        everything = yaml.safe_load(before)
+        stored: Mapping[str, Any] = everything.get("fitted") or {}
+        sections = {
+            chip: section
+            for chip in everything["chips"]
+            if (section := _renewed(stored.get(chip), _section(chip, sheets, found, assessed, date)))
+        }
+        text = above
         if sections:
             dumped = yaml.safe_dump({"fitted": sections}, sort_keys=False, width=118, allow_unicode=True)
-            text = text.rstrip("\n") + "\n" + MARKER + dumped
-        path.write_text(text, encoding="utf-8")
-        written.append(path)
+            text = above.rstrip("\n") + "\n" + MARKER + dumped
+        if text != before:
+            _replace(path, text)
+            written.append(path)
     return written
+
+
+def _replace(path: Path, text: str) -> None:
+    """Through a temporary file beside it, which is gone afterwards either way."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        shutil.copymode(path, beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _renewed(stored: Mapping[str, Any] | None, made: dict[str, Any] | None) -> Mapping[str, Any] | None:
+    """A chip's section after a fit: the stored one stands where it has rows of its own and the fit has none."""
+    if stored is None or made is None:
+        return made or stored
+    known: Mapping[str, Any] = stored["software"]
+    fresh: dict[str, Any] = made["software"]
+    if not _rows(fresh) and _rows(known):
+        return stored
+    kept = {
+        name: entry for name, entry in known.items() if name not in fresh or (entry["rows"] and not fresh[name]["rows"])
+    }
+    if not kept:
+        return made
+    listed = dict(sorted({**fresh, **kept}.items()))
+    note = f"{made['calibration_note']}; kept from an earlier fit: {', '.join(sorted(kept))}"
+    return made | {"calibration_note": note, "default_software": _most_rows(listed), "software": listed}
+
+
+def _rows(listed: Mapping[str, Any]) -> int:
+    return sum(entry["rows"] for entry in listed.values())
+
+
+def _most_rows(listed: Mapping[str, Any]) -> str | None:
+    return max(sorted(listed), key=lambda name: (listed[name]["rows"], name == "api"), default=None)
 
 
 def _section(
@@ -53,17 +103,21 @@ def _section(
     median = quantile((each.error for each in own), 0.5)
     needed = ROWS_PER_CONSTANT * (1 if sample.pipeline else 3)
     calibrated = len(own) >= needed and median is not None and median <= WORST_MEDIAN_PERCENT
-    source = f"turnout calibrate, {date}: over all software of the family, {len(of_family)} rows"
-    note = f"{len(own)} published rows" + (f", median error {median:.1f} %" if median is not None else "")
+    source = f"turnout calibrate, {date}: over all software of the family, {_counted(of_family, '')}"
+    note = _counted(own, "published ") + (f", median error {median:.1f} %" if median is not None else "")
     if not calibrated:
         note += ": too few, or too far apart, to call calibrated"
     return {
         **_figures(found.constants[(family,)], of_family, source),
         "calibration": "calibrated" if calibrated else "uncalibrated",
         "calibration_note": note + " (TPOT, throughput)",
-        "default_software": max(software, key=lambda name: (listed[name]["rows"], name == "api"), default=None),
+        "default_software": _most_rows(listed),
         "software": listed,
     }
+
+
+def _counted(rows: Sequence[Assessed], which: str) -> str:
+    return f"{len(rows)} {which}{'row' if len(rows) == 1 else 'rows'}"
 
 
 def _figures(known: Constants, rows: Sequence[Assessed], source: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import click
 from app.calibration import queueing, report, store
 from app.calibration.fit import Fit, usable
 from app.calibration.points import Point, Skipped, UnreadableRow, read_all
-from app.calibration.predict import Prepared, prepare, stored_constants
+from app.calibration.predict import LANE_LAYER_US, Prepared, prepare, stored_constants
 from app.cli.loading import CHECK_FAILED, config_option, json_option, load_or_exit
 from app.config.load import LoadedConfig
 from app.errors import CalibrationError
@@ -68,7 +68,8 @@ def command(
     if not any(usable(row) for row in prepared):
         print("no row to fit to", *(f"{each.row}: {each.reason}" for each in skipped), sep="\n", file=sys.stderr)
         sys.exit(CHECK_FAILED)
-    found, assessed = report.assess(prepared)
+    versions = {value: [prepare(row.point, loaded.sheets, value) for row in prepared] for value in LANE_LAYER_US}
+    found, assessed, chosen = report.assess(prepared, versions=versions)
     today = datetime.now(UTC).date().isoformat()
     if plot_path is not None:
         _draw(assessed, plot_path)
@@ -80,6 +81,8 @@ def command(
         "platforms": report.platforms(assessed),
         "models": report.models(assessed),
         "bars": report.bars(assessed),
+        "lane_layer_us_chosen": {"kfold": chosen.kfold, "unseen": chosen.unseen},
+        "not_blind": " ".join(report.NOT_BLIND),
         "skipped": [{"row": each.row, "reason": each.reason} for each in skipped],
     }
     if as_json:
@@ -189,7 +192,12 @@ def _write(loaded: LoadedConfig, found: Fit, assessed: Sequence[report.Assessed]
 def _print(said: dict[str, Any]) -> None:
     print(f"{said['rows']} rows, {len(said['skipped'])} skipped (--json says why)")
     print("errors in percent: |predicted / measured - 1|; kfold: five folds by row; unseen: every row of the model's")
-    print("architecture left out, on all chips of the family\n")
+    print("architecture left out, on all chips of the family")
+    print(*report.NOT_BLIND, sep="\n")
+    for name, chosen in said["lane_layer_us_chosen"].items():
+        shown = ", ".join(f"{value:g} us in {parts}" for value, parts in chosen.items())
+        print(f"lane_layer_us chosen by the training parts of {name}: {shown}")
+    print()
     heads = f"{'n':>5} {'median':>7} {'p90':>6} {'kfold':>6} {'unseen':>7} (n)"
     print(f"{'chip':<10} {'software':<9} {'MFU':>5} {'MBU':>5} {'us/layer':>8} {'MoE MFU':>7} {heads}")
     for line in said["platforms"]:

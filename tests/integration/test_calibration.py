@@ -65,7 +65,12 @@ def test_fitting_reports_and_draws(points: Path, tmp_path: Path) -> None:
     assert {"bar", "n", "median_percent", "median_at_most", "met"} <= said["bars"][0].keys()
     if drawing:
         assert picture.read_bytes().startswith(b"\x89PNG")
-    assert "trtllm" in run("--points", points).stdout
+    assert sum(said["lane_layer_us_chosen"]["kfold"].values()) == 3  # one choice a training part
+    assert "settled with all points in view" in said["not_blind"]
+    printed = run("--points", points).stdout
+    assert "trtllm" in printed
+    assert "settled with all points in view" in printed
+    assert "lane_layer_us chosen by the training parts of unseen" in printed
 
 
 @pytest.mark.parametrize(

@@ -83,15 +83,33 @@ def test_nothing_is_fitted_on_a_row_it_is_tested_on() -> None:
         replace(row, point=replace(row.point, measured=row.point.measured * (10 if row.moe else 1)))
         for row in made(TRUE)
     ]
-    foretold = fitting.cross_validated(rows, lambda row: row.architecture)
+    foretold = fitting.cross_validated(rows, lambda row: row.architecture).predicted
     for row, value in zip(rows, foretold, strict=True):
         assert value is not None
         if row.moe:
             assert value < row.point.measured / 4
 
 
+def test_the_shared_number_is_chosen_without_the_rows_it_is_tested_on() -> None:
+    """Dense rows are measured at 0.75 us, those with experts at 0: each is foretold at the others' value."""
+    versions = {value: [prepare(row.point, sheets(), value) for row in made(TRUE)] for value in (0.0, 0.75)}
+    measured = [
+        dense.predicted(TRUE) if not dense.moe else moe.predicted(TRUE)
+        for moe, dense in zip(versions[0.0], versions[0.75], strict=True)
+    ]
+    grid = [
+        [replace(row, point=replace(row.point, measured=value)) for row, value in zip(rows, measured, strict=True)]
+        for rows in versions.values()
+    ]
+    found = fitting.cross_validated(grid[0], lambda row: row.moe, grid)
+    assert found.chosen == {True: 1, False: 0}
+    for place, value in enumerate(found.predicted):
+        assert value is not None
+        assert value != pytest.approx(grid[0][place].predicted(TRUE)) or not grid[0][place].moe
+
+
 def test_the_report_counts_and_judges() -> None:
-    _, assessed = report.assess(made(TRUE, noise=0.05))
+    _, assessed, _ = report.assess(made(TRUE, noise=0.05))
     (line,) = report.platforms(assessed)
     assert (line["chip"], line["software"], line["n"]) == ("h100", "vllm", 90)
     assert line["median_percent"] < 6
@@ -104,8 +122,8 @@ def test_the_report_counts_and_judges() -> None:
 
 def test_what_is_written_is_what_is_read_back(tmp_path: Path) -> None:
     for path in (shipped() / "substrates").glob("*.yaml"):
-        (tmp_path / path.name).write_text(path.read_text())
-    found, assessed = report.assess(made(TRUE), cross_validate=False)
+        (tmp_path / path.name).write_text(path.read_text().split(store.MARKER)[0])
+    found, assessed, _ = report.assess(made(TRUE), cross_validate=False)
     store.write(tmp_path, sheets(), found, assessed, "2026-01-02")
     first = (tmp_path / "gpu.yaml").read_text()
     fitted = yaml.safe_load(first)["fitted"]
@@ -117,3 +135,56 @@ def test_what_is_written_is_what_is_read_back(tmp_path: Path) -> None:
     assert first.split(store.MARKER)[0] == (shipped() / "substrates" / "gpu.yaml").read_text().split(store.MARKER)[0]
     store.write(tmp_path, sheets(), found, assessed, "2026-01-02")
     assert (tmp_path / "gpu.yaml").read_text() == first
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".yaml"] == []
+
+
+def test_a_fit_leaves_alone_what_it_says_nothing_about(tmp_path: Path) -> None:
+    for path in (shipped() / "substrates").glob("*.yaml"):
+        (tmp_path / path.name).write_text(path.read_text())
+    before = {path.name: path.read_text() for path in tmp_path.glob("*.yaml")}
+    found, assessed, _ = report.assess(made(TRUE), cross_validate=False)
+    written = store.write(tmp_path, sheets(), found, assessed, "2026-01-02")
+    assert [path.name for path in written] == ["gpu.yaml"]
+    old = yaml.safe_load(before.pop("gpu.yaml"))["fitted"]
+    new = yaml.safe_load((tmp_path / "gpu.yaml").read_text())["fitted"]
+    assert all((tmp_path / name).read_text() == text for name, text in before.items())
+    assert list(new) == list(old)
+    for chip in old.keys() - {"h100"}:  # h200 is of the same family, but no row is its own
+        assert new[chip] == old[chip], chip
+    assert new["h100"]["software"]["vllm"]["rows"] == 90
+    for software in ("mlperf", "sglang", "trtllm"):
+        assert new["h100"]["software"][software] == old["h100"]["software"][software]
+    assert new["h100"]["default_software"] == "trtllm"
+    assert "kept from an earlier fit: mlperf, sglang, trtllm" in new["h100"]["calibration_note"]
+
+
+def test_too_few_rows_to_store_delete_nothing(tmp_path: Path) -> None:
+    source = (shipped() / "substrates" / "gpu.yaml").read_text()
+    (tmp_path / "gpu.yaml").write_text(source)
+    found, assessed, _ = report.assess(made(TRUE)[:2], cross_validate=False)
+    assert store.write(tmp_path, sheets(), found, assessed, "2026-01-02") == []
+    assert (tmp_path / "gpu.yaml").read_text() == source
+
+
+def test_a_write_that_fails_leaves_the_datasheet_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = (shipped() / "substrates" / "gpu.yaml").read_text()
+    (tmp_path / "gpu.yaml").write_text(source)
+    found, assessed, _ = report.assess(made(TRUE), cross_validate=False)
+
+    def full(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("shutil.copymode", full)
+    with pytest.raises(OSError, match="disk full"):
+        store.write(tmp_path, sheets(), found, assessed, "2026-01-02")
+    assert (tmp_path / "gpu.yaml").read_text() == source
+    assert [path.name for path in tmp_path.iterdir()] == ["gpu.yaml"]
+
+
+def test_one_row_is_said_in_the_singular(tmp_path: Path) -> None:
+    (tmp_path / "gpu.yaml").write_text((shipped() / "substrates" / "gpu.yaml").read_text().split(store.MARKER)[0])
+    rows = made(TRUE)[:12] + made(TRUE, chip="h200")[:1]
+    found, assessed, _ = report.assess(rows, cross_validate=False)
+    store.write(tmp_path, sheets(), found, assessed, "2026-01-02")
+    fitted = yaml.safe_load((tmp_path / "gpu.yaml").read_text())["fitted"]
+    assert fitted["h200"]["calibration_note"].startswith("1 published row,")
