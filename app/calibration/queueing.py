@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from math import log, sqrt
+from math import isfinite, log, sqrt
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -116,6 +117,7 @@ def load_run(folder: Path, sheets: Datasheets) -> Run:
         instance = json.loads((folder / "sim_config.json").read_text())["nodes"][0]["instances"][0]
         requests = _requests([json.loads(line) for line in lines])
         engine = meta["engine_kwargs"]
+        kv_tokens = (meta["kv_cache"] or {}).get("num_kv_tokens") if "kv_cache" in meta else None
         return Run(
             name=folder.name,
             chip=_named(sheets.chips, str(instance["hardware"])),
@@ -124,18 +126,20 @@ def load_run(folder: Path, sheets: Datasheets) -> Run:
             precision={"bfloat16": "bf16"}.get(engine["dtype"], str(engine["dtype"])),
             max_sequences=int(engine["max_num_seqs"]),
             batch_tokens=int(engine["max_num_batched_tokens"]),
-            kv_tokens=meta.get("kv_cache", {}).get("num_kv_tokens"),
+            kv_tokens=None if kv_tokens is None else int(kv_tokens),
             requests=requests,
         )
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, zlib.error) as error:
         raise CalibrationError(f"{folder}: not a recorded run: {type(error).__name__}: {error}") from error
 
 
 def validate(run: Run, sheets: Datasheets) -> Validation:
     """Fit on the first requests of a run, predict the others.
 
-    Raises: UnknownFigure, DoesNotFit when the run's deployment cannot be.
+    Raises: CalibrationError for a run that nothing can be learnt from or that the engine cannot hold; UnknownFigure,
+    DoesNotFit when its deployment cannot be.
     """
+    _check(run)
     traits = traits_of(sheets.chip(run.chip).substrate)
     assert traits is not None, "every chip belongs to an emulated kind"
     constants = fit(run, sheets, traits)
@@ -146,6 +150,33 @@ def validate(run: Run, sheets: Datasheets) -> Validation:
         for part in (slice(0, FIT_REQUESTS), slice(FIT_REQUESTS, None))
     ]
     return Validation(run, constants, halves[0], halves[1], preemptions)
+
+
+def _check(run: Run) -> None:
+    """Raises: CalibrationError, saying why the run cannot be fitted on and judged by."""
+    if len(run.requests) <= FIT_REQUESTS:
+        raise CalibrationError(
+            f"{run.name}: a run of {len(run.requests)}: the first {FIT_REQUESTS} requests are fitted on, "
+            "none is left to predict"
+        )
+    if min(run.max_sequences, run.batch_tokens, run.chips, 1 if run.kv_tokens is None else run.kv_tokens) < 1:
+        raise CalibrationError(
+            f"{run.name}: chips, max_num_seqs, max_num_batched_tokens and KV tokens must be positive"
+        )
+    for place, request in enumerate(run.requests, start=1):
+        if min(request.prompt_tokens, request.completion_tokens) < 1 or not all(map(isfinite, request.times)):
+            raise CalibrationError(f"{run.name}: request {place}: its tokens must be positive and its times finite")
+    measured = [request.times for request in run.requests]
+    for said, part in (("first", slice(0, FIT_REQUESTS)), ("other", slice(FIT_REQUESTS, None))):
+        if all(request.completion_tokens == 1 for request in run.requests[part]):
+            raise CalibrationError(f"{run.name}: no answer among the {said} requests has a second token to time")
+        summary = _summary(run, measured, part)._asdict()
+        needed = FITTED_ON if said == "first" else Summary._fields
+        if short := [name for name in needed if summary[name] <= 0]:
+            raise CalibrationError(
+                f"{run.name}: the {said} requests have no duration to compare with: {', '.join(short)} is "
+                f"{summary[short[0]]:g} s on average"
+            )
 
 
 def told(found: Validation) -> str:
@@ -209,13 +240,19 @@ def run_physics(run: Run, sheets: Datasheets, traits: Traits, constants: tuple[f
 
 
 def play(run: Run, deployment: Physics, traits: Traits) -> tuple[list[Times], int]:
-    """What the engine makes of a run's arrivals, without noise: the times of each request, and how many preemptions."""
+    """What the engine makes of a run's arrivals, without noise: the times of each request, and how many preemptions.
+
+    Raises: CalibrationError for a request that even an empty engine could not hold.
+    """
     engine = Engine(deployment, replace(traits, prefill_budget=run.batch_tokens), 0, 0.0, 0.0)
     jobs = []
-    for request in run.requests:
+    for place, request in enumerate(run.requests, start=1):
         now_ns = round(request.times.queued_s * 1e9)
         engine.advance(now_ns)
-        jobs.append(engine.submit(now_ns, request.prompt_tokens, (request.completion_tokens,)))
+        try:
+            jobs.append(engine.submit(now_ns, request.prompt_tokens, (request.completion_tokens,)))
+        except ValueError as error:
+            raise CalibrationError(f"{run.name}: request {place}: {error}") from error
     while (next_ns := engine.next_event_ns()) is not None:
         engine.advance(next_ns)
     return [Times(*(moment / 1e9 for moment in job.timing)) for job in jobs], engine.preemptions  # type: ignore[operator]

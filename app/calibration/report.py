@@ -24,7 +24,7 @@ POOLED = ("h100", "h200", "b200", "mi300x")
 
 NOT_BLIND = (
     "not blind: the law's terms, layers with experts x 1.3, steps that read prompts x 2, the fit's pulls and spreads",
-    "and how rows are read (FP8 KV in InferenceX's vLLM, for one) were settled with all points in view, in every column",
+    "and how rows are read (FP8 KV in InferenceX's vLLM, say) were settled with all points in view, in every column",
 )
 """What the held-out columns do not hold out, said with them."""
 

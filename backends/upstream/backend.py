@@ -53,7 +53,7 @@ class LiveBackend:
         self.timeouts = timeouts
         self.clock = clock
         self._url = url
-        self._api_key = api_key
+        self.api_key = api_key
         self._upstream_models = upstream_models
         self._new_transport = new_transport
         self._transport: Transport | None = None
@@ -70,7 +70,7 @@ class LiveBackend:
         return BackendSnapshot(running=len(self._running))
 
     async def ping(self) -> None:
-        request = Request("GET", f"{self._url}/models", openai.authorization(self._api_key), b"", PING_S)
+        request = Request("GET", f"{self._url}/models", openai.authorization(self.api_key), b"", PING_S)
         try:
             response = await self.transport().send(request)
             await response.aclose()
@@ -99,7 +99,7 @@ class LiveBackend:
             Request(
                 "POST",
                 self._url + openai.PATHS[request.endpoint],
-                openai.headers(self._api_key, request),
+                openai.headers(self.api_key, request),
                 openai.request_body(request, upstream_model),
                 timeouts.first_byte_s if request.stream else timeouts.whole_s,
             )
@@ -123,7 +123,9 @@ class LiveGeneration:
         self._backend = backend
         self._request = request
         self._upstream_model = upstream_model
-        self._answers = openai.Answers(backend.info.name, request, request.model, upstream_model or request.model)
+        self._answers = openai.Answers(
+            backend.info.name, request, request.model, upstream_model or request.model, backend.api_key
+        )
         self._decoder = Decoder()
         self._response: Response | None = None
         self._events: deque[Event] = deque()
@@ -230,12 +232,16 @@ class LiveGeneration:
         if response.status != 200:
             self._answers.sent = False  # what was refused took nothing
             body = await self._read_error(response)
-            raise openai.refusal(name, response.status, headers, body, self._backend.clock.wall_ns() / 1e9)
+            now_s = self._backend.clock.wall_ns() / 1e9
+            raise openai.refusal(name, response.status, headers, body, now_s, self._backend.api_key)
         wanted = openai.STREAM_TYPE if self._request.stream else openai.WHOLE_TYPE
-        if headers.get("content-type", "").partition(";")[0].strip().lower() != wanted:
-            raise Unavailable(f"{name} answered with {headers.get('content-type', 'no content type')}, not {wanted}")
-        if headers.get("content-encoding", "identity") != "identity":
-            raise Unavailable(f"{name} compressed its answer unasked ({headers['content-encoding']})")
+        kind, encoding = headers.get("content-type", ""), headers.get("content-encoding", "identity")
+        if kind.partition(";")[0].strip().lower() != wanted:
+            told = openai.shown(kind, self._backend.api_key) or "no content type"
+            raise Unavailable(f"{name} answered with {told}, not {wanted}")
+        if encoding != "identity":
+            told = openai.shown(encoding, self._backend.api_key)
+            raise Unavailable(f"{name} compressed its answer unasked ({told})")
         return response
 
     async def _read_whole(self, response: Response, limit_bytes: int) -> bytes:

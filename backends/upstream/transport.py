@@ -194,7 +194,9 @@ class HttpxResponse:
 
 
 def _text(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    text = str(error) or type(error).__name__
+    # "illegal header line: ..." quotes what came, which may be a key sent back, and this reaches clients.
+    return text.partition(": ")[0] if text.startswith("illegal ") else text
 
 
 # The fake that ships: the same seam, no socket.

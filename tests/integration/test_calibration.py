@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from importlib.util import find_spec
 from pathlib import Path
@@ -159,5 +160,22 @@ def test_runs_that_are_none_are_said(tmp_path: Path, points: Path) -> None:
     refused = run("--runs", empty)
     assert refused.exit_code == 1
     assert "no recorded run" in refused.stderr
-    (empty / "requests.jsonl.gz").write_bytes(b"not gzip")
-    assert run("--runs", empty).exit_code == 1
+    for broken in (b"not gzip", gzip.compress(b"{}")[:12], gzip.compress(b"{}")[:10] + b"garbage"):
+        (empty / "requests.jsonl.gz").write_bytes(broken)
+        (empty / "meta.json.gz").write_bytes(broken)
+        refused = run("--runs", empty)
+        assert (refused.exit_code, "not a recorded run" in refused.stderr) == (1, True), broken
+
+
+def test_a_run_too_short_to_judge_by_is_said(tmp_path: Path) -> None:
+    moments = {"queued_ts": 1.0, "scheduled_ts": 1.0, "first_token_ts": 2.0, "last_token_ts": 3.0}
+    line = json.dumps({"input_toks": 10, "output_toks": 10, **moments})
+    meta = {"model": "a/llama-3.1-8b", "engine_kwargs": {"dtype": "bf16", "max_num_seqs": 8}}
+    meta["engine_kwargs"]["max_num_batched_tokens"] = 2048  # type: ignore[index]
+    (tmp_path / "meta.json.gz").write_bytes(gzip.compress(json.dumps(meta).encode()))
+    (tmp_path / "requests.jsonl.gz").write_bytes(gzip.compress(line.encode()))
+    instance = {"hardware": "RTX4090", "tp_size": 1}
+    (tmp_path / "sim_config.json").write_text(json.dumps({"nodes": [{"instances": [instance]}]}))
+    result = run("--runs", tmp_path)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "a run of 1: the first 100" in result.stderr

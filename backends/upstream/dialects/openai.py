@@ -112,10 +112,20 @@ def authorization(api_key: str | None) -> dict[str, str]:
     return {} if api_key is None else {"authorization": f"Bearer {api_key}"}
 
 
-def refusal(name: str, status: int, headers: Mapping[str, str], body: bytes, wall_s: float) -> BackendError:
+def shown(text: str, api_key: str | None) -> str:
+    """What of a service's own words may reach clients: a beginning of them, without the key that it may quote.
+
+    The key goes first: a cut through it would leave a part.
+    """
+    return (text.replace(api_key, "***") if api_key else text)[:MAX_ERROR_CHARACTERS]
+
+
+def refusal(
+    name: str, status: int, headers: Mapping[str, str], body: bytes, wall_s: float, api_key: str | None = None
+) -> BackendError:
     """What an answer other than 200 means; `wall_s` is now, for a Retry-After that is a date."""
     said, code, param = _error_text(body)
-    text = f"{name}: {said or f'status {status}'}"
+    text = f"{name}: {shown(said, api_key) or f'status {status}'}"
     if status in (401, 403):
         # What it said may show a part of the key, and this reaches clients.
         return Unavailable(f"{name} refused the gateway's credentials with {status}: check its api_key")
@@ -126,9 +136,10 @@ def refusal(name: str, status: int, headers: Mapping[str, str], body: bytes, wal
     if status == 429:
         return Saturated(text, _retry_after_s(headers, wall_s))
     if 400 <= status < 500:
+        field = param and shown(param, api_key)
         if code in _CONTEXT_CODES or _CONTEXT_WORDS.search(said):
-            return ContextExceeded(text, param, "context_length_exceeded")
-        return RequestRefused(text, param, code)
+            return ContextExceeded(text, field, "context_length_exceeded")
+        return RequestRefused(text, field, code and shown(code, api_key))
     return Unavailable(f"{text} (status {status})")
 
 
@@ -138,12 +149,15 @@ class Answers:
     `sent` while the service may be at work on it, `begun` once something of it has been read.
     """
 
-    def __init__(self, name: str, request: GenerationRequest, model: str, upstream_model: str) -> None:
+    def __init__(
+        self, name: str, request: GenerationRequest, model: str, upstream_model: str, api_key: str | None
+    ) -> None:
         self.sent = False
         self.begun = False
         self.done = False
         self._name = name
         self._request = request
+        self._api_key = api_key
         self._rename = None if model == upstream_model else _encode(model)
         self._open = set(range(request.choices))
         self._said = 0
@@ -225,11 +239,11 @@ class Answers:
         """An error in place of a chunk: before anything was read it counts as the status it names."""
         message = error.get("message") if isinstance(error, dict) else error
         if self.begun:
-            return StreamCut(f"{self._name}: {str(message)[:MAX_ERROR_CHARACTERS]}")
+            return StreamCut(f"{self._name}: {shown(str(message), self._api_key)}")
         self.sent = False  # a refusal, only said late
         code = error.get("code") if isinstance(error, dict) else None
         status = code if isinstance(code, int) and 400 <= code < 600 else 500
-        return refusal(self._name, status, {}, _encode({"error": error}), 0.0)
+        return refusal(self._name, status, {}, _encode({"error": error}), 0.0, self._api_key)
 
     def _events_of(self, choice: _Choice, said: Mapping[str, Any], tokens: int) -> list[Event]:
         index = choice.index
@@ -337,18 +351,18 @@ def _shares(tokens: int, choices: int) -> list[int]:
 
 
 def _error_text(body: bytes) -> tuple[str, str | None, str | None]:
-    """(message, code, param) of an error body, whatever it looks like."""
+    """(message, code, param) of an error body, whatever it looks like; not yet fit to be `shown`."""
     try:
         said = _anything(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return body[:MAX_ERROR_CHARACTERS].decode("utf-8", "replace").strip(), None, None
+        return body.decode("utf-8", "replace").strip(), None, None
     error = said.get("error", said) if isinstance(said, dict) else said
     if not isinstance(error, dict):
-        return str(error)[:MAX_ERROR_CHARACTERS], None, None
+        return str(error), None, None
     message = error.get("message") or error.get("detail") or error
     code, param = error.get("code"), error.get("param")
     return (
-        str(message)[:MAX_ERROR_CHARACTERS],
+        str(message),
         code if isinstance(code, str) else None,
         param if isinstance(param, str) else None,
     )

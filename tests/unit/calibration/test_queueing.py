@@ -125,3 +125,40 @@ def test_a_folder_of_runs_or_of_none(tmp_path: Path) -> None:
     stored(inner, made_run())
     assert queueing.runs_in(tmp_path) == [inner]
     assert queueing.runs_in(inner) == [inner]
+
+
+def at_once(run: Run, part: slice) -> Run:
+    """The run with all that happened to some requests moved to when they were queued."""
+    requests = list(run.requests)
+    requests[part] = [each._replace(times=Times(*[each.times.queued_s] * 4)) for each in requests[part]]
+    return replace(run, requests=tuple(requests))
+
+
+def first(run: Run, **changes: Any) -> Run:
+    return replace(run, requests=(run.requests[0]._replace(**changes), *run.requests[1:]))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda run: replace(run, requests=run.requests[: queueing.FIT_REQUESTS]), "a run of 100: the first 100"),
+        (lambda run: first(run, prompt_tokens=50_000), "request 1: .* exceed the whole engine"),
+        (lambda run: first(run, prompt_tokens=0), "request 1: its tokens"),
+        (lambda run: first(run, times=Times(0.0, 0.0, float("nan"), 1.0)), "request 1: .* times finite"),
+        (lambda run: at_once(run, slice(0, queueing.FIT_REQUESTS)), "first requests have no duration"),
+        (lambda run: at_once(run, slice(queueing.FIT_REQUESTS, None)), "other requests have no duration"),
+        (
+            lambda run: replace(run, requests=tuple(each._replace(completion_tokens=1) for each in run.requests)),
+            "second token",
+        ),
+        (lambda run: replace(run, batch_tokens=0), "must be positive"),
+    ],
+)
+def test_a_run_that_nothing_can_be_learnt_from_is_refused(change: Callable[[Run], Run], says: str) -> None:
+    with pytest.raises(CalibrationError, match=says):
+        queueing.validate(change(made_run()), sheets())
+
+
+def test_a_run_whose_kv_cache_is_said_to_be_nothing_is_left_to_memory(tmp_path: Path) -> None:
+    stored(tmp_path, made_run(), lambda meta: meta.update(kv_cache=None))
+    assert queueing.load_run(tmp_path, sheets()).kv_tokens is None

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 
 import pytest
 
-from backends.errors import BackendError, BackendTimeout, Saturated, StreamCut, Unavailable
+from backends.errors import (
+    BackendError,
+    BackendTimeout,
+    ContextExceeded,
+    RequestRefused,
+    Saturated,
+    StreamCut,
+    Unavailable,
+)
 from backends.types import TokenChunk, Usage
 from backends.upstream.transport import FakeReply
 from tests.unit.upstream.test_openai_dialect import asked, play, rig
@@ -106,3 +115,41 @@ async def test_a_backend_that_closes_while_a_request_is_on_its_way_takes_no_answ
     with pytest.raises(Unavailable, match="shutting down"):
         await asyncio.wait_for(reading, 2)
     assert (transport.open, backend.snapshot().running) == (0, 0)
+
+
+KEY = "sk-secret/0123"
+QUOTED = {"message": f"no good with {KEY}", "param": f"p {KEY}", "code": f"c {KEY}"}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *(FakeReply((json.dumps({"error": QUOTED}).encode(),), status, JSON) for status in (400, 404, 408, 429, 500)),
+        FakeReply((json.dumps({"error": QUOTED}).replace("/", "\\/").encode(),), 400, JSON),
+        FakeReply((json.dumps({"error": {"x": KEY}}).encode(),), 400, JSON),
+        FakeReply((f"<html>no good with {KEY}".encode(),), 502, JSON),
+        FakeReply((("x" * 490 + KEY).encode(),), 502, JSON),
+        FakeReply((sse({"error": QUOTED}),)),
+        FakeReply((sse(delta("a"), {"error": QUOTED}),)),
+        FakeReply((), headers={"content-type": f"text/{KEY}"}),
+        FakeReply((), headers={"content-type": "text/event-stream", "content-encoding": KEY}),
+    ],
+)
+async def test_a_key_that_a_service_quotes_is_not_shown(reply: FakeReply) -> None:
+    backend, _ = await rig(reply, api_key=KEY)
+    generation = backend.generate(asked())
+    with pytest.raises(BackendError) as caught:
+        async for _event in generation:
+            pass
+    told = str(caught.value)
+    if isinstance(caught.value, RequestRefused):
+        told += f"{caught.value.param} {caught.value.code}"
+    assert "***" in told
+    assert "sk-" not in told
+    assert "0123" not in told
+
+
+async def test_classes_of_errors_do_not_depend_on_the_key() -> None:
+    backend, _ = await rig(FakeReply((b"maximum context length is 8192",), 400), api_key="x")
+    with pytest.raises(ContextExceeded, match="8192"):
+        await anext(backend.generate(asked()))

@@ -94,6 +94,17 @@ async def test_what_breaks_becomes_ours(sent: bytes, kind: type[BackendError], s
         assert says in str(error)
 
 
+@pytest.mark.parametrize("sent", [b"HTTP/1.1 200 OK\r\nauthorization : Bearer sk-1\r\n\r\n", HEAD + b"Bearer sk-1\r\n"])
+async def test_what_is_no_http_is_not_quoted(sent: bytes) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sent)
+
+    async with serving(handler) as (transport, url):
+        error = await failure(transport, get(url))
+        assert ": illegal " in str(error)
+        assert "sk-1" not in str(error)
+
+
 @pytest.mark.parametrize(
     ("sent", "seconds"), [(b"", "0.3"), (HEAD, "0.3"), (HEAD + b"2\r\nab\r\n", "0.2")], ids=["head", "first", "idle"]
 )
