@@ -107,8 +107,10 @@ def passed_on(raw: bytes, model: str, usage: Mapping[str, Any], extra: Mapping[s
 
 def with_extra(frames: bytes, extra: Mapping[str, Any]) -> bytes:
     """Frames of a real service with keys added at the top level of the last one."""
-    before, mark, data = frames.rpartition(b"data: ")
-    return before + mark + _encode({**_decode_fields(data), **extra}) + b"\n\n"
+    # At a frame's boundary: inside JSON text a line break is escaped, but `data: ` may stand there.
+    before, boundary, last = frames.removesuffix(b"\n\n").rpartition(b"\n\n")
+    fields = _decode_fields(last.removeprefix(b"data: "))
+    return before + boundary + b"data: " + _encode({**fields, **extra}) + b"\n\n"
 
 
 def identity(frames: bytes) -> tuple[str, int] | None:

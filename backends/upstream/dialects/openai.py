@@ -55,6 +55,7 @@ _REASONS: Mapping[str, FinishReason] = {
 }
 _TEXT_FIELDS = ("role", "content")
 _LIMITS = ("max_completion_tokens", "max_tokens")
+MAX_HELD_BYTES = 64 * 1024
 
 _encode = msgspec.json.Encoder().encode
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -90,9 +91,12 @@ def request_body(request: GenerationRequest, upstream_model: str) -> bytes:
     """The client's body as the service gets it."""
     fields: dict[str, Any] = dict(_fields(request.body)) if request.body else _fields_of(request)
     fields["model"] = upstream_model
+    # Turnout's own, and higher is sooner: vLLM counts the other way, others refuse the field.
+    fields.pop("priority", None)
     if request.max_tokens is not None:
-        limit = next((name for name in _LIMITS if bytes(fields.get(name, b"null")) != b"null"), "max_tokens")
-        fields[limit] = request.max_tokens
+        given = [name for name in _LIMITS if bytes(fields.get(name, b"null")) != b"null"]
+        for limit in given or ["max_tokens"]:
+            fields[limit] = request.max_tokens
     if request.stream:
         asked = fields.get("stream_options")
         options = _anything(asked) if isinstance(asked, Raw) else None
@@ -265,10 +269,12 @@ class Answers:
 
     def _attach(self, events: list[Event], raw: bytes) -> None:
         """The first event takes what was sent; a chunk that is none (a role, say) goes with the next one that is."""
-        raw = self._held + raw
-        self._held = b"" if events else raw
         if not events:
+            # A service may keep a stream alive with empty chunks for ever: past this they are dropped.
+            if len(self._held) + len(raw) <= MAX_HELD_BYTES:
+                self._held += raw
             return
+        raw, self._held = self._held + raw, b""
         first = events[0]
         if type(first) is TokenChunk:
             events[0] = TokenChunk(first.index, first.text, first.tokens, raw, first.plain)

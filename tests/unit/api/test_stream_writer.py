@@ -63,3 +63,19 @@ def test_a_stream_without_identity_keeps_ours() -> None:
     assert openai_wire.identity(b"data: {}\n\n") is None
     assert openai_wire.identity(b"data: nonsense\n\n") is None
     assert openai_wire.identity(b": comment") is None
+
+
+def test_extra_keys_go_into_the_last_frame_whatever_its_text_says() -> None:
+    first = b'data: {"id":"a","choices":[]}\n\n'
+    frames = first + b'data: {"choices":[{"stop_reason":"data: ","text":"x\\n\\ndata: y"}]}\n\n'
+    told = openai_wire.with_extra(frames, {"turnout": {"cache": "off"}})
+    assert told.startswith(first)
+    assert json.loads(told[len(first) :].removeprefix(b"data: ")) == {
+        "choices": [{"stop_reason": "data: ", "text": "x\n\ndata: y"}],
+        "turnout": {"cache": "off"},
+    }
+    assert json.loads(openai_wire.with_extra(first, {"k": 1}).removeprefix(b"data: ")) == {
+        "id": "a",
+        "choices": [],
+        "k": 1,
+    }

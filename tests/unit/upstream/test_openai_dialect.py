@@ -97,6 +97,7 @@ async def test_the_clients_body_goes_on_with_what_must_change_and_nothing_else()
         ({"max_tokens": 50}, {"max_tokens": 9}),
         ({"max_completion_tokens": 50}, {"max_completion_tokens": 9}),
         ({"max_completion_tokens": None, "max_tokens": 50}, {"max_completion_tokens": None, "max_tokens": 9}),
+        ({"max_completion_tokens": 50, "max_tokens": 99}, {"max_completion_tokens": 9, "max_tokens": 9}),
         ({"stream_options": {"x": 1}}, {"stream_options": {"x": 1, "include_usage": True}, "max_tokens": 9}),
         ({"stream_options": None}, {"stream_options": {"include_usage": True}, "max_tokens": 9}),
     ],
@@ -104,6 +105,18 @@ async def test_the_clients_body_goes_on_with_what_must_change_and_nothing_else()
 def test_limits_and_stream_options_keep_their_place(fields: dict[str, Any], expected: dict[str, Any]) -> None:
     sent = json.loads(openai.request_body(asked(body=json.dumps({"model": "x", **fields}).encode()), "u"))
     assert sent == {"stream_options": {"include_usage": True}, "model": "u", **fields, **expected}
+
+
+def test_priority_is_our_own_and_stays_here() -> None:
+    assert "priority" not in json.loads(openai.request_body(asked(body=b'{"model":"x","priority":5}'), "u"))
+
+
+async def test_empty_chunks_are_not_gathered_without_bound() -> None:
+    empty = [delta("") for _ in range(2000)]
+    events, _, failure = await play(FakeReply((sse(*empty, *HELLO),)))
+    assert failure is None
+    assert text_of(events) == "Hello"
+    assert sum(len(event.raw or b"") for event in events) < openai.MAX_HELD_BYTES + 2000
 
 
 def test_without_streaming_no_stream_options_are_added() -> None:
