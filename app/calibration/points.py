@@ -83,11 +83,18 @@ class UnreadableRow(ValueError):
 def read(path: Path, sheets: Datasheets) -> tuple[list[Point], list[Skipped]]:
     """Every point of a CSV file of either shape.
 
-    Raises: OSError, UnicodeDecodeError; UnreadableRow if the columns are of neither shape.
+    Raises: OSError; UnreadableRow if it is not text or its columns are of neither shape.
     """
+    try:
+        return _read(path, sheets)
+    except UnicodeDecodeError:
+        raise UnreadableRow(f"{path}: not UTF-8 text") from None
+
+
+def _read(path: Path, sheets: Datasheets) -> tuple[list[Point], list[Skipped]]:
     points: list[Point] = []
     skipped: list[Skipped] = []
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
         columns = set(rows.fieldnames or ())
         if not {"hw", "model"} <= columns or not ({"metric", "value"} <= columns or columns & {"tpot_ms", "ttft_ms"}):

@@ -121,7 +121,7 @@ def _default_points() -> list[Path]:
 def _prepared(paths: Sequence[Path], sheets: Datasheets) -> tuple[list[Prepared], list[Skipped]]:
     try:
         points, skipped = read_all(paths, sheets)
-    except (OSError, UnicodeDecodeError, UnreadableRow) as error:
+    except (OSError, UnreadableRow) as error:
         print(error, file=sys.stderr)
         sys.exit(CHECK_FAILED)
     prepared = []
@@ -137,7 +137,14 @@ def _check(prepared: Sequence[Prepared], skipped: Sequence[Skipped], sheets: Dat
     rows = [_row(each, sheets) for each in prepared]
     if as_json:
         print(json.dumps({"rows": rows, "skipped": [{"row": each.row, "reason": each.reason} for each in skipped]}))
-        return
+    else:
+        _print_check(rows, skipped)
+    if not rows:
+        print("no row could be predicted", file=sys.stderr)
+        sys.exit(CHECK_FAILED)
+
+
+def _print_check(rows: Sequence[dict[str, Any]], skipped: Sequence[Skipped]) -> None:
     for each in skipped:
         print(f"skipped: {each.row}: {each.reason}", file=sys.stderr)
     groups: dict[tuple[str, str, str], list[float]] = {}
@@ -157,12 +164,17 @@ def _row(each: Prepared, sheets: Datasheets) -> dict[str, Any]:
         "model": point.shown_model,
         "precision": point.shown_precision,
         "metric": point.metric,
-        "isl": point.shown_isl,
-        "osl": point.shown_osl,
-        "concurrency": "max" if isinf(point.concurrency) else point.concurrency,
+        "isl": _whole(point.shown_isl),
+        "osl": _whole(point.shown_osl),
+        "concurrency": "max" if isinf(point.concurrency) else _whole(point.concurrency),
         "measured": point.measured,
         "predicted": each.predicted(stored_constants(sheets.chip(point.chip), point.software)),
     }
+
+
+def _whole(value: float) -> float | int:
+    """A count as the file has it: without a fraction where there is none."""
+    return int(value) if value == int(value) else value
 
 
 def _draw(assessed: Sequence[report.Assessed], path: Path) -> None:

@@ -179,3 +179,22 @@ def test_a_run_too_short_to_judge_by_is_said(tmp_path: Path) -> None:
     result = run("--runs", tmp_path)
     assert (result.exit_code, result.stdout) == (1, "")
     assert "a run of 1: the first 100" in result.stderr
+
+
+def test_check_of_nothing_fails_and_a_spreadsheets_mark_does_not(tmp_path: Path, points: Path) -> None:
+    empty = tmp_path / "empty.csv"
+    empty.write_text(ROWS.splitlines()[0] + "\n")
+    refused = run("--check", empty, "--json")
+    assert refused.exit_code == 1
+    assert json.loads(refused.stdout) == {"rows": [], "skipped": []}
+    assert "no row could be predicted" in refused.stderr
+    marked = tmp_path / "marked.csv"
+    marked.write_bytes(b"\xef\xbb\xbf" + points.read_bytes())
+    rows = json.loads(run("--check", marked, "--json").stdout)["rows"]
+    assert [(row["isl"], row["concurrency"]) for row in rows] == [(1000, 1), (1000, 1), (1000, 16), (2000, 64)]
+    assert all(isinstance(row["isl"], int) for row in rows)
+    binary = tmp_path / "binary.csv"
+    binary.write_bytes(b"\xff\xfe\x00")
+    said = run("--check", binary)
+    assert said.exit_code == 1
+    assert "binary.csv: not UTF-8 text" in said.stderr
