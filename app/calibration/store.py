@@ -122,7 +122,10 @@ def _counted(rows: Sequence[Assessed], which: str) -> str:
 
 def _figures(known: Constants, rows: Sequence[Assessed], source: str) -> dict[str, Any]:
     values = _values(known, [each.row for each in rows])
-    return {name: {"value": value, "confidence": "fitted", "source": source} for name, value in values.items()}
+    figures = {name: {"value": value, "confidence": "fitted", "source": source} for name, value in values.items()}
+    if "moe_mfu" in figures and not any(each.row.moe for each in rows):
+        figures["moe_mfu"] |= {"confidence": "assumed", "source": "default: no published row of a model with experts"}
+    return figures
 
 
 def _software(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from backends.clock import Clock
-from backends.datasheet import Datasheets
+from backends.datasheet import ChipSheet, Datasheets, ModelSheet
 from backends.emulator.backend import EmulatedBackend
 from backends.emulator.engine import Engine
 from backends.emulator.power import power
@@ -56,10 +56,16 @@ def deployed(
         precision=deployment.precision,
         context_tokens=min(deployment.context_tokens or model.context_tokens, model.context_tokens, room),
         profile=latency_profile(reduced, traits),
-        calibration=chip.calibration,
+        calibration=_calibration(chip, model, traits),
         assumptions=chip.assumptions(),
     )
     return Deployed(info, reduced, traits)
+
+
+def _calibration(chip: ChipSheet, model: ModelSheet, traits: Traits) -> Literal["calibrated", "uncalibrated"]:
+    """A chip is calibrated with what was measured on it: not for models with experts where none has been."""
+    measured = chip.moe_mfu is not None and chip.moe_mfu.confidence == "fitted"
+    return "uncalibrated" if traits.law == "roofline" and model.moe is not None and not measured else chip.calibration
 
 
 def emulated(

@@ -26,3 +26,13 @@ def test_without_one_it_is_what_memory_leaves() -> None:
     spec = BackendSpec("b", "gpu", "mi300x", 1, (DeploymentSpec("llama-3.3-70b", "bf16"),))
     info = registry.build(spec, sheets(), VirtualClock()).info
     assert 1_500 < info.deployments["llama-3.3-70b"].context_tokens < 131_072
+
+
+def test_a_chip_is_calibrated_for_experts_only_where_such_were_measured() -> None:
+    def calibration(chip: str, model: str, precision: str) -> str:
+        spec = BackendSpec("b", "gpu", chip, 8, (DeploymentSpec(model, precision),))
+        return registry.build(spec, sheets(), VirtualClock()).info.deployments[model].calibration
+
+    assert calibration("mi300x", "llama-3.3-70b", "fp8") == "calibrated"
+    assert calibration("mi300x", "gpt-oss-120b", "mxfp4") == "uncalibrated"
+    assert calibration("h100", "gpt-oss-120b", "mxfp4") == "calibrated"
