@@ -62,7 +62,7 @@ class CompletionService:
 
         Raises: NotFound for an unknown model or policy.
         """
-        return self._fleet.preview(self._plan(call).route)
+        return self._fleet.preview(self._plan(call).route, self._clock.now_ns())
 
     async def open(self, call: Call, fields: Fields | None) -> Answer:
         """An answer whose first event exists. `fields` is the body as plain data, given when it may be cached.

@@ -6,7 +6,10 @@ from typing import Any
 
 from app.routing import discovery
 from app.routing.policy import Policy, WeightedScorer
-from app.routing.types import BackendView, CostForecast, RouteRequest, Slo, Snapshot
+from app.routing.predictor import predict
+from app.routing.slo import fit
+from app.routing.state import RoutingState
+from app.routing.types import BackendView, Candidate, CostForecast, Outcome, RouteRequest, Slo, Snapshot
 from backends.types import LatencyProfile
 
 
@@ -58,4 +61,17 @@ def make_policy(picker: str = "cheapest_feasible", *scorers: tuple[str, float], 
         tuple(WeightedScorer(name, discovery.scorer(name, {}), weight) for name, weight in scorers),
         discovery.picker(picker, {}),
         **fields,
+    )
+
+
+def make_candidate(view: BackendView | None = None, request: RouteRequest | None = None) -> Candidate:
+    """A candidate as an idle, unknown backend has it."""
+    view, request = view or make_view(), request or make_request()
+    prediction = predict(request, view, RoutingState(), "reference")
+    return Candidate(view, prediction, 0, *fit(prediction, request.slo, None, 0.05))
+
+
+def make_outcome(**fields: Any) -> Outcome:
+    return Outcome(
+        fields.pop("request", None) or make_request(), fields.pop("chosen", None) or make_candidate(), **fields
     )

@@ -51,39 +51,39 @@ class Fleet:
         """Which kinds of silicon serve a model."""
         return sorted({view.substrate for view in self.snapshot.views.get(model, ())})
 
-    def preview(self, request: RouteRequest) -> Decision:
+    def preview(self, request: RouteRequest, now_ns: int) -> Decision:
         """Decide without reserving anything (dry run); the receipt is kept.
 
         Raises: NotFound for a policy that is not configured.
         """
-        return self._decide(request)[0]
+        return self._decide(request, now_ns)[0]
 
-    def decide(self, request: RouteRequest) -> tuple[Decision, Reservation | None]:
+    def decide(self, request: RouteRequest, now_ns: int) -> tuple[Decision, Reservation | None]:
         """Decide, and reserve the load on the winner: whoever gets a reservation gives it back with `release`.
 
         The receipt is kept. Raises: NotFound for a policy that is not configured.
         """
-        decision, delta = self._decide(request)
+        decision, delta = self._decide(request, now_ns)
         if delta.reservation is not None:
-            self.state.reserve(delta.reservation)
+            self.state.reserve(delta.reservation, now_ns)
         if delta.cursor is not None:
             name, position = delta.cursor
             self.state.cursors[name] = position
         return decision, delta.reservation
 
-    def first_token(self, reservation: Reservation) -> None:
+    def first_token(self, reservation: Reservation, now_ns: int) -> None:
         """The prompt has been read: it no longer makes others wait."""
-        self.state.first_token(reservation)
+        self.state.first_token(reservation, now_ns)
 
-    def release(self, reservation: Reservation) -> None:
+    def release(self, reservation: Reservation, now_ns: int) -> None:
         """The request has left the backend."""
-        self.state.release(reservation)
+        self.state.release(reservation, now_ns)
 
-    def observe(self, outcome: Outcome) -> None:
+    def observe(self, outcome: Outcome, now_ns: int) -> None:
         """Learn from an attempt."""
-        self.state.observe(outcome)
+        self.state.observe(outcome, now_ns)
 
-    def _decide(self, request: RouteRequest) -> tuple[Decision, Delta]:
+    def _decide(self, request: RouteRequest, now_ns: int) -> tuple[Decision, Delta]:
         policy = self.policies.get(request.policy)
         if policy is None:
             raise NotFound(
@@ -93,7 +93,7 @@ class Fleet:
             )
         receipts = self.receipts
         seed = self._seed + receipts.next_number()
-        decision, delta = policy.decide(request, self.snapshot, self.state, seed, receipts.next_id())
+        decision, delta = policy.decide(request, self.snapshot, self.state, now_ns, seed, receipts.next_id())
         receipts.keep(decision)
         return decision, delta
 

@@ -47,7 +47,7 @@ class Policy:
     cost_basis: CostBasis = "reference"
 
     def decide(
-        self, request: RouteRequest, snapshot: Snapshot, state: RoutingState, seed: int, decision_id: str
+        self, request: RouteRequest, snapshot: Snapshot, state: RoutingState, now_ns: int, seed: int, decision_id: str
     ) -> tuple[Decision, Delta]:
         """Choose a backend for `request`, and say what that changes."""
         kept, rejected = self._filter(request, snapshot.views.get(request.model, ()))

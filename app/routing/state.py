@@ -119,32 +119,33 @@ class RoutingState:
             found = self.lengths[model] = Lengths()
         return found
 
-    def reserve(self, reservation: Reservation) -> None:
+    def reserve(self, reservation: Reservation, now_ns: int) -> None:
         """Count a dispatched request as in flight."""
         load = self.load(reservation.backend)
         load.sequences += reservation.sequences
         load.pending_prompt_tokens += reservation.prompt_tokens
         load.promise(reservation.tpot_slo_s, 1)
 
-    def first_token(self, reservation: Reservation) -> None:
+    def first_token(self, reservation: Reservation, now_ns: int) -> None:
         """Its prompt no longer waits."""
         self.load(reservation.backend).pending_prompt_tokens -= reservation.prompt_tokens
 
-    def release(self, reservation: Reservation) -> None:
+    def release(self, reservation: Reservation, now_ns: int) -> None:
         """Give back the sequences (the prompt tokens are given back by `first_token`)."""
         load = self.load(reservation.backend)
         load.sequences -= reservation.sequences
         load.promise(reservation.tpot_slo_s, -1)
 
-    def observe(self, outcome: Outcome) -> None:
+    def observe(self, outcome: Outcome, now_ns: int) -> None:
         """Learn from how an attempt went."""
-        ttft, tpot = self.correction(outcome.backend, outcome.model)
-        prior_ttft_s, prior_tpot_s = outcome.prior
+        view, prediction = outcome.chosen.view, outcome.chosen.prediction
+        ttft, tpot = self.correction(view.name, view.model)
+        prior_ttft_s, prior_tpot_s = prediction.prior_ttft_s, prediction.prior_tpot_s
         if outcome.ttft_s and prior_ttft_s > 0:
             ttft.learn(outcome.ttft_s, prior_ttft_s)
         if outcome.tpot_s and prior_tpot_s > 0:
             tpot.learn(outcome.tpot_s, prior_tpot_s)
-        length = self.length(outcome.model)
+        length = self.length(view.model)
         if outcome.prompt_tokens and outcome.prompt_chars:
             seen = min(max(outcome.prompt_chars / outcome.prompt_tokens, FEWEST_CHARACTERS), MOST_CHARACTERS)
             length.characters_per_token += LENGTH_RATE * (seen - length.characters_per_token)

@@ -160,14 +160,15 @@ class Delta(NamedTuple):
 class Outcome(NamedTuple):
     """How an attempt went, for learning. None = not observed; a cancelled attempt is censored.
 
-    `prior` is the uncorrected prediction made at dispatch (ttft_s, tpot_s): learning compares like with like.
+    `chosen` is the candidate as it was at dispatch: learning compares what was predicted then with what came.
+    `prompt_tokens` contain `cached_tokens`; `completion_tokens` are per choice.
     """
 
-    backend: str
-    model: str
-    prior: tuple[float, float]
+    request: RouteRequest
+    chosen: Candidate
     ttft_s: float | None = None
     tpot_s: float | None = None
     prompt_chars: int = 0
     prompt_tokens: int | None = None
+    cached_tokens: int | None = None
     completion_tokens: int | None = None

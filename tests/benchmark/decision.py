@@ -23,7 +23,7 @@ def fleet(count: int) -> tuple[tuple[BackendView, ...], RoutingState]:
     )
     state = RoutingState()
     for view in views:
-        state.reserve(Reservation(view.name, 3, 500, 0.05))
+        state.reserve(Reservation(view.name, 3, 500, 0.05), 0)
         state.correction(view.name, "m")
     return views, state
 
@@ -41,7 +41,7 @@ def run() -> dict[str, float]:
             taken = []
             for seed in range(ROUNDS * 10 // count):
                 began = time.perf_counter_ns()
-                policy.decide(request, snapshot, state, seed, "d")
+                policy.decide(request, snapshot, state, 0, seed, "d")
                 taken.append(time.perf_counter_ns() - began)
             taken.sort()
             results[f"{name}_{count}_median_us"] = taken[len(taken) // 2] / 1e3

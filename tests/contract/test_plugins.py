@@ -43,7 +43,7 @@ def candidates(draw: st.DrawFn, count: int = 1) -> list[Candidate]:
         )
         view = make_view(name, profile=profile, cost=CostForecast(draw(st.floats(0, 1e6)), draw(st.floats(0, 1e6))))
         state, sequences = RoutingState(), draw(st.integers(0, 1000))
-        state.reserve(Reservation(name, sequences, 0, None))
+        state.reserve(Reservation(name, sequences, 0, None), 0)
         request = make_request()
         prediction = predict(request, view, state, "reference")
         graded = fit(prediction, request.slo, None, 0.05)

@@ -49,13 +49,13 @@ def ask(
     model: str = MODEL, policy: Policy | None = None, seed: int = 0,
 ) -> Decision:  # fmt: skip
     request = RouteRequest(model, "cheapest-slo", prompt, prompt, answer, answer, slo)
-    return (policy or make_policy()).decide(request, Snapshot("c", views), state, seed, "d")[0]
+    return (policy or make_policy()).decide(request, Snapshot("c", views), state, 0, seed, "d")[0]
 
 
 def busy(views: dict[str, tuple[BackendView, ...]], names: dict[str, int]) -> RoutingState:
     state = RoutingState()
     for name, sequences in names.items():
-        state.reserve(Reservation(name, sequences, sequences * 200, None))
+        state.reserve(Reservation(name, sequences, sequences * 200, None), 0)
     return state
 
 
@@ -73,7 +73,7 @@ def test_at_least_four_substrates_win_each_for_a_stated_reason(
                         # Load follows what the policy itself prefers: the cheapest fill up first.
                         for view in sorted(views[model], key=lambda view: view.cost.completion_nusd)[:3]:
                             sequences = round(load_factor * view.profile.max_sequences)
-                            state.reserve(Reservation(view.name, sequences, sequences * 50, None))
+                            state.reserve(Reservation(view.name, sequences, sequences * 50, None), 0)
                         decision = ask(views, state, Slo(ttft_s, tpot_ms / 1000), prompt, answer, model)
                         assert decision.chosen is not None
                         assert fullest.model == model

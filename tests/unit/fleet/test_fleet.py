@@ -20,32 +20,32 @@ def fleet(*names: str) -> Fleet:
 
 def test_deciding_reserves_and_previewing_does_not() -> None:
     made = fleet("a", "b")
-    made.preview(make_request())
+    made.preview(make_request(), 0)
     assert made.state.loads == {}
-    decision, reservation = made.decide(make_request(choices=3))
+    decision, reservation = made.decide(make_request(choices=3), 0)
     assert decision.chosen is not None
     name = decision.chosen.view.name
     assert made.state.load(name).sequences == 3
     assert made.receipts.get(decision.id) == decision
     assert reservation == Reservation(name, 3, 1000, 0.05)
-    made.first_token(reservation)
-    made.release(reservation)
+    made.first_token(reservation, 0)
+    made.release(reservation, 0)
     assert (made.state.load(name).sequences, made.state.load(name).pending_prompt_tokens) == (0, 0)
 
 
 def test_a_drained_backend_gets_nothing_new_until_it_is_back() -> None:
     made = fleet("a", "b")
     made.set_drained("a", drained=True)
-    assert {made.decide(make_request())[0].chosen.view.name for _ in range(8)} == {"b"}  # type: ignore[union-attr]
+    assert {made.decide(make_request(), 0)[0].chosen.view.name for _ in range(8)} == {"b"}  # type: ignore[union-attr]
     made.set_drained("a", drained=False)
-    assert {made.decide(make_request())[0].chosen.view.name for _ in range(8)} >= {"a"}  # type: ignore[union-attr]
+    assert {made.decide(make_request(), 0)[0].chosen.view.name for _ in range(8)} >= {"a"}  # type: ignore[union-attr]
     with pytest.raises(NotFound):
         made.set_drained("nobody", drained=True)
 
 
 def test_an_unknown_policy_is_the_clients_mistake() -> None:
     with pytest.raises(NotFound, match="there are: cheapest-slo"):
-        fleet("a").decide(make_request(policy="nope"))
+        fleet("a").decide(make_request(policy="nope"), 0)
 
 
 async def test_backends_start_in_order_and_close_in_reverse() -> None:

@@ -22,7 +22,7 @@ def test_a_pace_that_is_not_kept_binds_nobody() -> None:
     """Else one request with an impossible promise would make a backend infeasible for everyone else."""
     snapshot, state = make_snapshot(make_view("a")), RoutingState()
     for tpot_s, promised_s in ((0.05, 0.05), (1e-6, None), (None, None)):
-        _, delta = make_policy().decide(make_request(slo=Slo(1.0, tpot_s)), snapshot, state, 0, "d")
+        _, delta = make_policy().decide(make_request(slo=Slo(1.0, tpot_s)), snapshot, state, 0, 0, "d")
         assert delta.reservation is not None
         assert delta.reservation.tpot_slo_s == promised_s
 
@@ -31,7 +31,7 @@ def test_only_the_longest_prompt_must_fit_the_context() -> None:
     snapshot, state = make_snapshot(make_view("a", context_tokens=1000)), RoutingState()
     for longest, fits in ((900, True), (1400, False)):
         request = make_request(prompt_tokens=9000, longest_prompt_tokens=longest)
-        decision, _ = make_policy().decide(request, snapshot, state, 0, "d")
+        decision, _ = make_policy().decide(request, snapshot, state, 0, 0, "d")
         assert (decision.chosen is not None) == fits
 
 
@@ -60,7 +60,7 @@ def loaded(draw: st.DrawFn) -> tuple[tuple[BackendView, ...], RoutingState]:
     for view in views:
         sequences = draw(st.integers(0, 100))
         if sequences:
-            state.reserve(Reservation(view.name, sequences, draw(st.integers(0, 20_000)), None))
+            state.reserve(Reservation(view.name, sequences, draw(st.integers(0, 20_000)), None), 0)
     return views, state
 
 
@@ -71,7 +71,7 @@ def feasible(request: RouteRequest, view: BackendView, state: RoutingState) -> b
 
 def decide(views: tuple[BackendView, ...], state: RoutingState, request: RouteRequest | None = None, seed: int = 1):  # type: ignore[no-untyped-def]
     policy = make_policy(slo_margin=MARGIN)
-    return policy.decide(request or make_request(), make_snapshot(*views), state, seed, "d")[0]
+    return policy.decide(request or make_request(), make_snapshot(*views), state, 0, seed, "d")[0]
 
 
 @settings(max_examples=200, deadline=None)
@@ -157,8 +157,8 @@ def test_same_inputs_same_decision_and_the_state_is_untouched() -> None:
     views = tuple(make_view(f"b{index}") for index in range(6))
     state = RoutingState()
     policy = make_policy()
-    first = policy.decide(make_request(), make_snapshot(*views), state, 7, "d")
-    second = policy.decide(make_request(), make_snapshot(*views), state, 7, "d")
+    first = policy.decide(make_request(), make_snapshot(*views), state, 0, 7, "d")
+    second = policy.decide(make_request(), make_snapshot(*views), state, 0, 7, "d")
     assert first == second
     assert state.loads == {}
     assert state.cursors == {}
@@ -178,10 +178,10 @@ def test_reserving_spreads_a_burst_that_not_reserving_piles_up() -> None:
         state, counts = RoutingState(), dict.fromkeys((view.name for view in views), 0)
         policy = make_policy("max_score", ("load", 1.0))
         for seed in range(200):
-            decision, delta = policy.decide(make_request(), make_snapshot(*views), state, seed, "d")
+            decision, delta = policy.decide(make_request(), make_snapshot(*views), state, 0, seed, "d")
             counts[decision.chosen.view.name] += 1  # type: ignore[union-attr]
             if reserving and delta.reservation is not None:
-                state.reserve(delta.reservation)
+                state.reserve(delta.reservation, 0)
         return counts
 
     assert max(burst(True).values()) <= 60
@@ -213,7 +213,7 @@ def test_max_cost_and_exclusion_are_hard_too() -> None:
 
 def test_nobody_left_is_a_decision_without_a_winner() -> None:
     policy = make_policy()
-    decision, delta = policy.decide(make_request(), make_snapshot(make_view(drained=True)), RoutingState(), 1, "d")
+    decision, delta = policy.decide(make_request(), make_snapshot(make_view(drained=True)), RoutingState(), 0, 1, "d")
     assert decision.chosen is None
     assert decision.reason == "no_candidates"
     assert delta == Delta(None)
@@ -231,7 +231,7 @@ def test_a_resident_with_a_tighter_promise_keeps_a_newcomer_out() -> None:
     state = RoutingState()
     relaxed = make_request(slo=Slo(tpot_s=0.2))
     assert decide((shared, other), state, relaxed).chosen.view.name == "shared"
-    state.reserve(Reservation("shared", 1, 0, 0.021))
+    state.reserve(Reservation("shared", 1, 0, 0.021), 0)
     decision = decide((shared, other), state, relaxed)
     assert decision.chosen.view.name == "other"
     assert decision.candidates[0].why_not == "resident_tpot"
@@ -241,7 +241,7 @@ def test_round_robin_takes_turns_through_the_delta() -> None:
     views = tuple(make_view(name) for name in "abc")
     policy, state, seen = make_policy("round_robin"), RoutingState(), []
     for seed in range(6):
-        decision, delta = policy.decide(make_request(), make_snapshot(*views), state, seed, "d")
+        decision, delta = policy.decide(make_request(), make_snapshot(*views), state, 0, seed, "d")
         assert delta.cursor is not None
         state.cursors[delta.cursor[0]] = delta.cursor[1]
         seen.append(decision.chosen.view.name)  # type: ignore[union-attr]

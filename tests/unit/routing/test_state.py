@@ -9,22 +9,22 @@ import pytest
 
 from app.routing.predictor import predict
 from app.routing.state import PRIOR_Q90_LOG, Correction, RoutingState
-from app.routing.types import Outcome, Reservation
-from tests.builders import make_profile, make_request, make_view
+from app.routing.types import Reservation
+from tests.builders import make_outcome, make_profile, make_request, make_view
 
 
 def test_reservations_come_back_to_zero() -> None:
     state = RoutingState()
     first, second = Reservation("a", 2, 500, 0.05), Reservation("a", 1, 100, 0.02)
-    state.reserve(first)
-    state.reserve(second)
+    state.reserve(first, 0)
+    state.reserve(second, 0)
     load = state.load("a")
     assert (load.sequences, load.pending_prompt_tokens, load.tightest_tpot_slo_s) == (3, 600, 0.02)
-    state.first_token(second)
-    state.release(second)
+    state.first_token(second, 0)
+    state.release(second, 0)
     assert (load.sequences, load.pending_prompt_tokens, load.tightest_tpot_slo_s) == (2, 500, 0.05)
-    state.first_token(first)
-    state.release(first)
+    state.first_token(first, 0)
+    state.release(first, 0)
     assert (load.sequences, load.pending_prompt_tokens, load.tightest_tpot_slo_s) == (0, 0, None)
 
 
@@ -32,9 +32,7 @@ def test_a_biased_prior_is_corrected() -> None:
     state, request, view = RoutingState(), make_request(), make_view()
     before = predict(request, view, state, "reference")
     for _ in range(60):
-        state.observe(
-            Outcome("a", "m", (before.prior_ttft_s, before.prior_tpot_s), before.ttft_s * 2, before.tpot_s / 2)
-        )
+        state.observe(make_outcome(ttft_s=before.ttft_s * 2, tpot_s=before.tpot_s / 2), 0)
     after = predict(request, view, state, "reference")
     assert after.ttft_s == pytest.approx(2 * before.ttft_s, rel=0.01)
     assert after.tpot_s == pytest.approx(before.tpot_s / 2, rel=0.01)
@@ -61,7 +59,7 @@ def test_outliers_move_a_correction_by_a_bounded_step() -> None:
 
 def test_what_was_not_observed_teaches_nothing() -> None:
     state = RoutingState()
-    state.observe(Outcome("a", "m", (0.1, 0.01)))
+    state.observe(make_outcome(), 0)
     ttft, tpot = state.correction("a", "m")
     assert (ttft.samples, tpot.samples) == (0, 0)
     assert state.length("m").characters_per_token == 4.0
@@ -70,7 +68,7 @@ def test_what_was_not_observed_teaches_nothing() -> None:
 def test_lengths_are_learned_from_usage() -> None:
     state = RoutingState()
     for _ in range(200):
-        state.observe(Outcome("a", "m", (0.1, 0.01), prompt_chars=600, prompt_tokens=100, completion_tokens=50))
+        state.observe(make_outcome(prompt_chars=600, prompt_tokens=100, completion_tokens=50), 0)
     assert state.length("m").characters_per_token == pytest.approx(6.0, rel=0.01)
     assert state.length("m").completion_tokens == pytest.approx(50, rel=0.05)
 
@@ -79,14 +77,14 @@ def test_lengths_are_learned_from_usage() -> None:
 def test_one_clients_padding_cannot_ruin_everyones_estimates(characters: int, tokens: int) -> None:
     state = RoutingState()
     for _ in range(500):
-        state.observe(Outcome("a", "m", (0.1, 0.01), prompt_chars=characters, prompt_tokens=tokens))
+        state.observe(make_outcome(prompt_chars=characters, prompt_tokens=tokens), 0)
     assert 0.5 <= state.length("m").characters_per_token <= 16
 
 
 def test_queued_prompt_tokens_and_full_slots_add_waiting_time() -> None:
     state, request = RoutingState(), make_request(prompt_tokens=0, completion_tokens=100)
     view = make_view(profile=make_profile(max_sequences=4, overhead_s=0.0))
-    state.reserve(Reservation("a", 4, 1000, None))
+    state.reserve(Reservation("a", 4, 1000, None), 0)
     waiting = predict(request, view, state, "reference")
     tpot_s = view.profile.tpot_s(5)
     assert waiting.wait_s == pytest.approx(1000 * 1e-4 + 1 * 100 * tpot_s / 4)

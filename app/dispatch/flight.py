@@ -1,0 +1,87 @@
+"""An attempt's place at a backend and what is learned from it. No I/O and no clock: real and virtual time share it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from app.dispatch.commands import Ask
+from app.fleet.fleet import Fleet
+from app.routing.types import Candidate, Decision, Outcome
+from backends.errors import BackendError
+from backends.types import Usage
+
+AttemptEnd = Literal["ok", "cancelled", "failed"]
+
+
+class Flight:
+    """Holds a reservation from dispatch until `ended`; times are those of whoever reports them."""
+
+    __slots__ = (
+        "_fleet", "_reservation", "chosen", "decision", "dispatched_ns", "end", "ended_ns", "error", "first_token_ns",
+        "number",
+    )  # fmt: skip
+
+    def __init__(self, ask: Ask, fleet: Fleet, now_ns: int) -> None:
+        chosen = ask.decision.chosen
+        assert chosen is not None, "what is asked was chosen"
+        self.number = ask.number
+        self.decision: Decision = ask.decision
+        self.chosen: Candidate = chosen
+        self.dispatched_ns = now_ns
+        self.first_token_ns: int | None = None
+        self.ended_ns: int | None = None
+        self.end: AttemptEnd | None = None
+        self.error: BackendError | None = None
+        self._reservation = ask.reservation
+        self._fleet = fleet
+
+    def first_token(self, now_ns: int) -> None:
+        """The prompt has been read, and the first token of the answer was seen."""
+        self.first_token_ns = now_ns
+        self._fleet.first_token(self._reservation, now_ns)
+
+    def ended(self, end: AttemptEnd, now_ns: int, error: BackendError | None = None) -> None:
+        """Give the place back. Called once."""
+        self.end, self.ended_ns, self.error = end, now_ns, error
+        if self.first_token_ns is None:
+            self._fleet.first_token(self._reservation, now_ns)
+        self._fleet.release(self._reservation, now_ns)
+        if end == "failed":
+            self._fleet.troubles.failed(self.chosen.view.name, error, now_ns)
+        elif end == "ok":
+            self._fleet.troubles.answered(self.chosen.view.name)
+
+    def abandoned(self, now_ns: int) -> None:
+        """Nothing was asked after all: the place is free again, and nothing is learned."""
+        self._fleet.first_token(self._reservation, now_ns)
+        self._fleet.release(self._reservation, now_ns)
+
+    def ttft_s(self) -> float | None:
+        """Dispatch to first token; None if none was seen."""
+        return None if self.first_token_ns is None else (self.first_token_ns - self.dispatched_ns) / 1e9
+
+    def tpot_s(self, tokens: float) -> float | None:
+        """(end - first token) / (tokens per choice - 1); None below two tokens."""
+        if self.first_token_ns is None or self.ended_ns is None or tokens < 2:
+            return None
+        return (self.ended_ns - self.first_token_ns) / 1e9 / (tokens - 1)
+
+    def learn(self, usage: Usage, choices: int, prompt_chars: int) -> None:
+        """Completed answers teach everything; cancelled ones only what was seen (their first token)."""
+        if self.end == "failed" or self.ended_ns is None:
+            return
+        completed = self.end == "ok"
+        tokens = usage.completion_tokens / choices
+        self._fleet.observe(
+            Outcome(
+                self.decision.request,
+                self.chosen,
+                self.ttft_s(),
+                self.tpot_s(tokens) if completed else None,
+                prompt_chars,
+                usage.prompt_tokens + usage.cached_tokens if completed else None,
+                usage.cached_tokens if completed else None,
+                round(tokens) if completed else None,
+            ),
+            self.ended_ns,
+        )

@@ -1,0 +1,47 @@
+"""Why no backend can take a request, as its client is told."""
+
+from __future__ import annotations
+
+from app.call import FIELDS
+from app.errors import ApiError, BadRequest, NoBackend, from_backend
+from app.routing.types import Decision
+from backends.errors import BackendError
+from backends.types import Endpoint
+
+PASSING = frozenset({"drained", "already_tried"})
+"""Reasons that say nothing of the request: it may be right and the time wrong."""
+
+RETRY_AFTER_S = 5.0
+
+
+def nobody(decision: Decision, last_error: BackendError | None, endpoint: Endpoint) -> ApiError:
+    """Why no backend can take a request: the client's doing, overload, or ours."""
+    if last_error is not None:
+        return from_backend(last_error)
+    every_reason = {reason for _, reason in decision.rejected}
+    reasons = every_reason - PASSING
+    listed = ", ".join(f"{name}: {reason}" for name, reason in decision.rejected)
+    if reasons == {"context"}:
+        return BadRequest(
+            f"the prompt (about {decision.request.longest_prompt_tokens} tokens) exceeds the context of every backend "
+            f"serving '{decision.request.model}'",
+            param="messages" if endpoint == "chat" else "prompt",
+            code="context_length_exceeded",
+        )
+    unsupported = sorted(reason for reason in reasons if reason.startswith("unsupported:"))
+    if unsupported and len(unsupported) == len(reasons):
+        needs = unsupported[0].partition(":")[2]
+        return BadRequest(
+            f"no backend serving '{decision.request.model}' supports: {needs}",
+            param=FIELDS.get(needs.split(",")[0], needs.split(",")[0]),
+            code="unsupported_capability",
+        )
+    if reasons == {"over_max_cost"}:
+        return BadRequest(
+            f"every backend is forecast to cost more than x-turnout-max-cost-usd allows ({listed})",
+            param="x-turnout-max-cost-usd",
+            code="over_max_cost",
+        )
+    if every_reason == {"drained"}:
+        return NoBackend(f"every backend serving '{decision.request.model}' is drained", retry_after_s=RETRY_AFTER_S)
+    return NoBackend(f"no backend can serve this request ({listed})", retry_after_s=RETRY_AFTER_S)
