@@ -50,7 +50,7 @@ class Policy:
         self, request: RouteRequest, snapshot: Snapshot, state: RoutingState, now_ns: int, seed: int, decision_id: str
     ) -> tuple[Decision, Delta]:
         """Choose a backend for `request`, and say what that changes."""
-        kept, rejected = self._filter(request, snapshot.views.get(request.model, ()))
+        kept, rejected = self._filter(request, snapshot.views.get(request.model, ()), state, now_ns)
         if not kept:
             reason = "no_candidates" if rejected else "unknown_model"
             return self._decision(decision_id, request, snapshot, seed, None, reason, (), rejected), NOTHING
@@ -76,11 +76,15 @@ class Policy:
         return decision, Delta(reservation, cursor)
 
     def _filter(
-        self, request: RouteRequest, views: Sequence[BackendView]
+        self, request: RouteRequest, views: Sequence[BackendView], state: RoutingState, now_ns: int
     ) -> tuple[list[BackendView], tuple[tuple[str, str], ...]]:
         kept: list[BackendView] = []
         rejected: list[tuple[str, str]] = []
+        gates = state.gates
         for view in views:
+            if gates and (gate := gates.get(view.name)) is not None and now_ns < gate.until_ns:
+                rejected.append((view.name, gate.reason))
+                continue
             for _, reject in self.filters:
                 reason = reject(request, view)
                 if reason is not None:

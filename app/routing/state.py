@@ -4,6 +4,7 @@
     corrections  how far off the prior has been, per backend and model
     cursors      positions of policies that take turns
     lengths      characters per prompt token and tokens per answer, per model
+    gates        backends that get nothing for now, with the reason (a breaker is open, an outlier ejected, ...)
 
 `observe` is the only way to learn. Cache hits and cancelled answers never reach it as completed ones.
 """
@@ -11,6 +12,7 @@
 from __future__ import annotations
 
 from math import exp, log
+from typing import NamedTuple
 
 from app.routing.types import Outcome, Reservation
 
@@ -87,16 +89,24 @@ class Lengths:
         self.completion_tokens = 256.0
 
 
+class Gate(NamedTuple):
+    """A backend is shut until `until_ns` (monotonic); `reason` is a closed set: it becomes a metric label."""
+
+    reason: str
+    until_ns: int
+
+
 class RoutingState:
     """All learned and sticky state of the decision."""
 
-    __slots__ = ("corrections", "cursors", "lengths", "loads")
+    __slots__ = ("corrections", "cursors", "gates", "lengths", "loads")
 
     def __init__(self) -> None:
         self.loads: dict[str, Load] = {}
         self.corrections: dict[tuple[str, str], tuple[Correction, Correction]] = {}
         self.cursors: dict[str, int] = {}
         self.lengths: dict[str, Lengths] = {}
+        self.gates: dict[str, Gate] = {}
 
     def load(self, backend: str) -> Load:
         """The load of a backend, zero if it was never seen."""

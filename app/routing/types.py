@@ -25,7 +25,9 @@ class RouteRequest(NamedTuple):
 
     `prompt_tokens` is an estimate over all prompts, `longest_prompt_tokens` of the longest; `completion_tokens` is the
     expected answer length (all choices), `max_completion_tokens` the most it can become. `max_cost_nusd` None = no
-    ceiling.
+    ceiling. Time since `arrived_ns` has been taken from the promise already (None = just now). Of negative `priority` a
+    request may be shed; `may_hold` says whether the decision may be to wait. `blocks` are the chained hashes of the
+    prompt's whole blocks, `session` names a conversation.
     """
 
     model: str
@@ -39,6 +41,12 @@ class RouteRequest(NamedTuple):
     capabilities: frozenset[Capability] = frozenset()
     max_cost_nusd: float | None = None
     exclude: frozenset[str] = frozenset()
+    slo_class: str = "interactive"
+    priority: int = 0
+    arrived_ns: int | None = None
+    may_hold: bool = True
+    blocks: tuple[int, ...] = ()
+    session: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +134,8 @@ class Candidate(NamedTuple):
 class Decision(NamedTuple):
     """The receipt: who was considered, what was expected of each, who won and why.
 
-    `chosen` is None when nobody could take the request; then `reason` says why.
+    `chosen` is None when nobody takes the request now; then `reason` says why: `unknown_model` and `no_candidates` for
+    good, `shed` (turned away; `retry_after_s` says when to come back), `hold` (wait in the gateway, decide again).
     """
 
     id: str
@@ -139,6 +148,7 @@ class Decision(NamedTuple):
     candidates: tuple[Candidate, ...] = ()
     rejected: tuple[tuple[str, str], ...] = ()
     margin: float = 0.0
+    retry_after_s: float | None = None
 
 
 class Reservation(NamedTuple):
