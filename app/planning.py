@@ -66,7 +66,10 @@ class Planner:
         max_tokens = self._max_tokens(call, config)
         sizes = [max(1, round(len(prompt) / length.characters_per_token)) for prompt in call.prompts]
         prompt_tokens = sum(sizes)
-        expected = max_tokens if call.ignore_eos else min(max_tokens, max(call.min_tokens, length.completion_tokens))
+        expected, long = (
+            max_tokens if call.ignore_eos else min(max_tokens, max(call.min_tokens, tokens))
+            for tokens in (length.completion_tokens, length.completion_tokens_q75)
+        )
         options = call.options
         route = RouteRequest(
             model=model,
@@ -79,6 +82,7 @@ class Planner:
             choices=call.choices,
             capabilities=call.capabilities,
             max_cost_nusd=None if options.max_cost_usd is None else options.max_cost_usd * 1e9,
+            completion_tokens_q75=max(1, round(long)) * call.choices,
         )
         return Plan(model, config.slo, route, asked_of(call, model, max_tokens))
 

@@ -16,7 +16,7 @@ from app.bookkeeper import Bookkeeper
 from app.cache.base import ResponseCache
 from app.cache.build import build as build_cache
 from app.config.load import LoadedConfig, redacted, to_spec
-from app.config.models import BackendConfig, CacheOff, Config
+from app.config.models import BackendConfig, CacheOff, Config, ExplorationConfig
 from app.dispatch.dispatcher import Dispatcher
 from app.fleet.fleet import Fleet
 from app.fleet.receipts import Receipts
@@ -27,7 +27,9 @@ from app.metering.meter import Meter, PriceTable
 from app.metering.metrics import BackendGauge, Metrics
 from app.planning import Planner
 from app.routing import discovery
+from app.routing.exploration import Exploration
 from app.routing.policy import Policy, WeightedScorer
+from app.routing.predictor import forecaster
 from app.routing.types import BackendView, CostForecast, Snapshot
 from app.service import CachePolicy, CompletionService
 from backends.base import Backend
@@ -35,6 +37,9 @@ from backends.clock import Clock, SystemClock
 from backends.registry import build as build_backend
 
 TENANTS = ("default",)
+
+DEFAULT_UTILISATION = 0.5
+"""What a service that charges by the token is taken to run at, where its energy is estimated."""
 
 
 @dataclass(slots=True)
@@ -154,13 +159,21 @@ def _policies(config: Config) -> dict[str, Policy]:
             ),
             discovery.picker(policy.picker.use, policy.picker.params),
             routing.slo_margin,
-            routing.cost_basis,
+            forecaster(routing.cost_basis),
+            _exploration(routing.exploration),
         )
     return policies
 
 
+def _exploration(config: ExplorationConfig) -> Exploration | None:
+    if not config.epsilon:
+        return None
+    return Exploration(config.epsilon, config.usd_per_minute, config.stale_s)
+
+
 def _snapshot(loaded: LoadedConfig, backends: Mapping[str, Backend], rates: Mapping[str, cost.Rates]) -> Snapshot:
     views: dict[str, list[BackendView]] = {model: [] for model in loaded.config.models}
+    quality = {(each.name, d.model): d.quality for each in loaded.config.backends for d in each.deployments}
     for each in loaded.config.backends:
         info = backends[each.name].info
         for model, deployment in info.deployments.items():
@@ -175,9 +188,15 @@ def _snapshot(loaded: LoadedConfig, backends: Mapping[str, Backend], rates: Mapp
                     cost.forecast(rates[each.name], deployment.profile),
                     each.drained,
                     deployment.calibration == "calibrated",
+                    cost.energy(info.power, deployment.profile, _reference_utilisation(rates[each.name])),
+                    quality[each.name, model],
                 )
             )
     return Snapshot(loaded.hash, {model: tuple(listed) for model, listed in views.items()})
+
+
+def _reference_utilisation(rates: cost.Rates) -> float:
+    return rates.reference_utilisation if isinstance(rates, cost.ChipHourRates) else DEFAULT_UTILISATION
 
 
 def _references(config: Config, snapshot: Snapshot) -> dict[str, CostForecast]:

@@ -16,6 +16,9 @@ Substrate = Literal["maia", "groq", "tpu", "trainium", "gpu", "cerebras", "hoste
 Capability = Literal["tools", "json_schema", "vision", "logprobs", "n"]
 PrefillMode = Literal["serial", "shared", "parallel"]
 
+REFERENCE_CONTEXT_TOKENS = 1500
+"""Prompt and half an answer of a typical chat request: what slots are sized for and decode pace is stated at."""
+
 
 class GenerationRequest(NamedTuple):
     """One prompt (or several, for /v1/completions) as a backend is asked to answer it.
@@ -113,10 +116,13 @@ class LatencyProfile:
 
         TTFT = network_s + overhead_s + prefill_s_per_token * uncached_tokens + wait
         TPOT = decode_base_s + decode_s_per_sequence * sequences_in_flight
+               + decode_s_per_context_token * (context tokens of these - 1,500 * sequences_in_flight)
 
     `max_sequences` is how many sequences decode together; more must wait. `prefill` says how concurrent
     prompts share the engine: `serial` (one after the other), `shared` (chunks interleaved with decode),
-    `parallel` (each on its own lane, so that queued prompt tokens do not add up).
+    `parallel` (each on its own lane, so that queued prompt tokens do not add up). `kv_tokens` is how many tokens of
+    context there is room for between all sequences, None where that is not known. `prefix_cache` says whether the
+    beginning of a prompt it has read of late need not be read again.
     """
 
     overhead_s: float
@@ -126,9 +132,12 @@ class LatencyProfile:
     max_sequences: int
     prefill: PrefillMode
     network_s: float = 0.0
+    decode_s_per_context_token: float = 0.0
+    kv_tokens: int | None = None
+    prefix_cache: bool = False
 
     def tpot_s(self, sequences: float) -> float:
-        """Seconds per output token when `sequences` decode together."""
+        """Seconds per output token when `sequences` of 1,500 tokens of context decode together."""
         return self.decode_base_s + self.decode_s_per_sequence * min(sequences, self.max_sequences)
 
 

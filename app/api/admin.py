@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
+from math import exp
 from typing import Any, Protocol
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -15,6 +16,7 @@ from app.api import faults
 from app.api.receipts import receipt
 from app.errors import NotFound, Unauthorized
 from app.fleet.fleet import Fleet
+from app.routing.residuals import QUANTILE, Residuals
 from app.routing.types import BackendView
 
 
@@ -119,7 +121,7 @@ def _backend(fleet: Fleet, name: str) -> dict[str, Any]:
 
 def _deployment(fleet: Fleet, view: BackendView, assumptions: tuple[str, ...]) -> dict[str, Any]:
     profile = view.profile
-    corrections = fleet.state.corrections.get((view.name, view.model))
+    learned = fleet.state.learned.get(view.key)
     return {
         "model": view.model,
         "context_tokens": view.context_tokens,
@@ -138,10 +140,10 @@ def _deployment(fleet: Fleet, view: BackendView, assumptions: tuple[str, ...]) -
             "max_sequences": profile.max_sequences,
             "prefill": profile.prefill,
         },
-        "learned": None
-        if corrections is None
-        else {
-            "ttft": {"factor": corrections[0].factor, "q90": corrections[0].factor_q90, "n": corrections[0].samples},
-            "tpot": {"factor": corrections[1].factor, "q90": corrections[1].factor_q90, "n": corrections[1].samples},
-        },
+        "learned": None if learned is None else {"ttft": _residuals(learned.ttft), "tpot": _residuals(learned.tpot)},
     }
+
+
+def _residuals(residuals: Residuals) -> dict[str, Any]:
+    pool = residuals.pool
+    return {"factor": exp(pool.centre), "q90": exp(pool.centre + pool.quantile(QUANTILE)), "n": pool.samples}

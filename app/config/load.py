@@ -150,7 +150,7 @@ def _live_spec(backend: LiveBackendConfig) -> LiveSpec:
         name=backend.name,
         kind=backend.kind,
         url=backend.url,
-        deployments=tuple(LiveDeploymentSpec(**each.model_dump()) for each in backend.deployments),
+        deployments=tuple(LiveDeploymentSpec(**each.model_dump(exclude={"quality"})) for each in backend.deployments),
         api_key=backend.api_key,
         chip=backend.chip,
         chips=backend.chips,

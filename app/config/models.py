@@ -52,9 +52,10 @@ class ModelConfig(Section):
 
 
 class _Deployment(Section):
-    """What every deployment has."""
+    """What every deployment has. `quality` is declared (0 to 1) and read by the scorer of that name."""
 
     model: Name
+    quality: float = Field(default=1.0, ge=0, le=1)
 
 
 class DeploymentConfig(_Deployment):
@@ -233,6 +234,14 @@ class PolicyConfig(Section):
     picker: PickerRef
 
 
+class ExplorationConfig(Section):
+    """Asking a backend of which little is known, now and then. `epsilon` 0 = never."""
+
+    epsilon: float = Field(default=0.01, ge=0, le=0.2)
+    usd_per_minute: float = Field(default=0.01, ge=0)
+    stale_s: float = Field(default=60.0, gt=0)
+
+
 class RoutingConfig(Section):
     """Which policy decides by default and how cautious predictions are taken."""
 
@@ -241,6 +250,7 @@ class RoutingConfig(Section):
     slo_margin: float = Field(default=0.05, ge=0, lt=1)
     seed: int = 0
     max_attempts: int = Field(default=2, ge=1, le=10)
+    exploration: ExplorationConfig = ExplorationConfig()
     receipts_kept: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
 
 

@@ -66,9 +66,8 @@ class Fleet:
         decision, delta = self._decide(request, now_ns)
         if delta.reservation is not None:
             self.state.reserve(delta.reservation, now_ns)
-        if delta.cursor is not None:
-            name, position = delta.cursor
-            self.state.cursors[name] = position
+        for name, value in delta.sticky:
+            self.state.sticky[name] = value
         return decision, delta.reservation
 
     def first_token(self, reservation: Reservation, now_ns: int) -> None:

@@ -14,8 +14,8 @@ from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from app.config.models import ChipHourPricing, TokenPricing
-from app.routing.types import CostForecast
-from backends.types import EngineShare, LatencyProfile, Usage
+from app.routing.types import CostForecast, EnergyForecast
+from backends.types import EngineShare, LatencyProfile, PowerEstimate, Usage
 
 NUSD_PER_USD = 1_000_000_000
 NS_PER_HOUR = 3_600_000_000_000
@@ -128,10 +128,12 @@ def forecast(rates: Rates, profile: LatencyProfile) -> CostForecast:
     """
     if isinstance(rates, TokenRates):
         prompt, completion = rates.prompt / MILLION, rates.completion / MILLION
-        return CostForecast(prompt, completion, float(rates.request), prompt, completion, rates.assumed)
+        return CostForecast(
+            prompt, completion, float(rates.request), rates.cached / MILLION, prompt, completion, rates.assumed
+        )
     nusd_per_s = rates.usd_per_engine_s * NUSD_PER_USD
     batch = max(1.0, rates.reference_utilisation * profile.max_sequences)
-    prompt = nusd_per_s * profile.prefill_s_per_token
+    prompt = nusd_per_s * profile.prefill_s_per_token  # and a cached token takes none of the engine's time
     return CostForecast(
         prompt_nusd=prompt,
         completion_nusd=nusd_per_s * profile.tpot_s(batch) / batch,
@@ -139,6 +141,14 @@ def forecast(rates: Rates, profile: LatencyProfile) -> CostForecast:
         marginal_completion_nusd=nusd_per_s * profile.decode_s_per_sequence,
         assumed=rates.assumed,
     )
+
+
+def energy(power: PowerEstimate | None, profile: LatencyProfile, utilisation: float) -> EnergyForecast | None:
+    """Joules per token, estimated as `forecast` does for money; None where nobody has published what the chips draw."""
+    if power is None:
+        return None
+    batch = max(1.0, utilisation * profile.max_sequences)
+    return EnergyForecast(power.busy_w * profile.prefill_s_per_token, power.busy_w * profile.tpot_s(batch) / batch)
 
 
 def forecast_bill(cost: CostForecast, usage: Usage) -> CostLines:

@@ -9,16 +9,17 @@ from types import ModuleType
 from typing import Any, cast
 
 from app.routing import filters, pickers, scorers
-from app.routing.plugins import Filter, Picker, Scorer
+from app.routing.plugins import HardFilter, Picker, Scorer
 
 
 class UnknownPlugin(LookupError):
     """No module of that name among the filters, scorers or pickers; `params` its factory does not know."""
 
 
-def hard_filters() -> tuple[tuple[str, Filter], ...]:
-    """Every filter in the package, by name; all of them always run."""
-    return tuple((name, _module(filters, name).reject) for name in names(filters))
+def hard_filters() -> tuple[HardFilter, ...]:
+    """Every filter in the package, by name; all of them always run, unless one says that it is not concerned."""
+    found = ((name, _module(filters, name)) for name in names(filters))
+    return tuple(HardFilter(name, module.reject, getattr(module, "concerns", None)) for name, module in found)
 
 
 def scorer(name: str, params: Mapping[str, float]) -> Scorer:

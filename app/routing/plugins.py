@@ -9,13 +9,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from app.routing.types import BackendView, Candidate, RouteRequest
+from app.routing.state import RoutingState
+from app.routing.types import BackendView, Candidate, Facts, RouteRequest, Sticky
 
 
 class Filter(Protocol):
-    """`reject(request, view)` returns a reason code, or None to keep the backend."""
+    """`reject(request, view)` returns a reason code, or None to keep the backend.
+
+    A filter's module may have `concerns(request, facts) -> bool` besides: False = it would keep every backend, so that
+    it need not be asked about each.
+    """
 
     def __call__(self, request: RouteRequest, view: BackendView) -> str | None: ...
+
+
+class Concern(Protocol):
+    """Whether a filter could reject anything for this request."""
+
+    def __call__(self, request: RouteRequest, facts: Facts) -> bool: ...
+
+
+class HardFilter(NamedTuple):
+    """A filter by name; `concerns` None = it must always be asked."""
+
+    name: str
+    reject: Filter
+    concerns: Concern | None
 
 
 class Scorer(Protocol):
@@ -24,17 +43,36 @@ class Scorer(Protocol):
     def __call__(self, request: RouteRequest, candidate: Candidate) -> float: ...
 
 
+class Turn(NamedTuple):
+    """What a picker may look at besides the candidates. `seed` makes ties fair, `key` (policy and model) is what it
+    names its sticky notes by; it changes nothing itself."""
+
+    state: RoutingState
+    now_ns: int
+    seed: int
+    key: str
+
+    def note(self, name: str, default: float) -> float:
+        """A number it left behind earlier."""
+        return float(self.state.sticky.get(f"{name}:{self.key}", default))
+
+
 class Pick(NamedTuple):
     """The winner's position, the reason (a closed set, it becomes a metric label) and the margin: how much
-    better the winner is than the runner-up, relative to the runner-up, 0 when there is none."""
+    better the winner is than the runner-up, relative to the runner-up, 0 when there is none.
 
-    position: int
+    `position` None = nobody now: `reason` is `shed` (`retry_after_s` says when to come back) or `hold`. `sticky` are
+    notes to keep for the next turn.
+    """
+
+    position: int | None
     reason: str
-    margin: float
-    cursor: int | None = None
+    margin: float = 0.0
+    sticky: Sticky = ()
+    retry_after_s: float | None = None
 
 
 class Picker(Protocol):
-    """Chooses among scored candidates; `seed` makes ties fair, `cursor` is where a turn-taking picker stands."""
+    """Chooses among scored candidates."""
 
-    def __call__(self, request: RouteRequest, candidates: Sequence[Candidate], seed: int, cursor: int) -> Pick: ...
+    def __call__(self, request: RouteRequest, candidates: Sequence[Candidate], turn: Turn) -> Pick: ...

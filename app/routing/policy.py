@@ -1,7 +1,7 @@
 """A policy decides: filters -> predict -> hold against the SLO -> scorers -> picker. Pure, one page.
 
 `decide` never changes the state it reads; what must change comes back as a `Delta`, and whoever owns the state
-applies it before anything is awaited. The same request, snapshot, state and seed give the same decision.
+applies it before anything is awaited. The same request, snapshot, state, time and seed give the same decision.
 """
 
 from __future__ import annotations
@@ -9,21 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.routing.plugins import Filter, Pick, Picker, Scorer
-from app.routing.predictor import CostBasis, predictor
-from app.routing.slo import fit
+from app.routing import exploration
+from app.routing.exploration import Exploration
+from app.routing.plugins import HardFilter, Picker, Scorer, Turn
+from app.routing.predictor import Forecast, forecaster
+from app.routing.slo import fitted, remaining
 from app.routing.state import RoutingState
-from app.routing.types import (
-    BackendView,
-    Candidate,
-    Decision,
-    Delta,
-    Reservation,
-    RouteRequest,
-    Snapshot,
-)
+from app.routing.types import NO_FACTS, BackendView, Candidate, Decision, Delta, Reservation, RouteRequest, Snapshot
 
 NOTHING = Delta(None)
+REFERENCE = forecaster("reference")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,55 +32,54 @@ class WeightedScorer:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Named filters, weighted scorers and a picker, with the operator's margin and cost basis."""
+    """Named filters, weighted scorers and a picker, with the operator's margin and forecast."""
 
     name: str
-    filters: tuple[tuple[str, Filter], ...]
+    filters: tuple[HardFilter, ...]
     scorers: tuple[WeightedScorer, ...]
     picker: Picker
     slo_margin: float = 0.05
-    cost_basis: CostBasis = "reference"
+    forecast: Forecast = REFERENCE
+    exploration: Exploration | None = None
 
     def decide(
         self, request: RouteRequest, snapshot: Snapshot, state: RoutingState, now_ns: int, seed: int, decision_id: str
     ) -> tuple[Decision, Delta]:
         """Choose a backend for `request`, and say what that changes."""
-        kept, rejected = self._filter(request, snapshot.views.get(request.model, ()), state, now_ns)
+        kept, rejected = self._filter(request, snapshot, state, now_ns)
+        head = (decision_id, request, self.name, snapshot.config_hash, seed)
         if not kept:
-            reason = "no_candidates" if rejected else "unknown_model"
-            return self._decision(decision_id, request, snapshot, seed, None, reason, (), rejected), NOTHING
-        candidates = self._candidates(request, kept, state)
-        cursor_name = f"{self.name}:{request.model}"
-        pick: Pick = self.picker(request, candidates, seed, state.cursors.get(cursor_name, 0))
+            return Decision(*head, None, "no_candidates" if rejected else "unknown_model", (), rejected), NOTHING
+        candidates = self._candidates(request, kept, state, now_ns)
+        turn = Turn(state, now_ns, seed, f"{self.name}:{request.model}")
+        pick = self.picker(request, candidates, turn)
+        propensity = 1.0
+        if self.exploration is not None and pick.position is not None:
+            pick, propensity = exploration.explored(self.exploration, request, candidates, turn, pick)
+        if pick.position is None:
+            decision = Decision(
+                *head, None, pick.reason, tuple(candidates), rejected, pick.margin, pick.retry_after_s, propensity
+            )
+            return decision, Delta(None, pick.sticky)
         chosen = candidates[pick.position]
-        decision = self._decision(
-            decision_id,
-            request,
-            snapshot,
-            seed,
-            chosen,
-            pick.reason,
-            tuple(candidates),
-            rejected,
-            pick.margin,
-        )
-        # A pace that is not kept anyway must not bind whoever joins.
-        promised_s = request.slo.tpot_s if chosen.feasible else None
-        reservation = Reservation(chosen.view.name, request.choices, request.prompt_tokens, promised_s)
-        cursor = None if pick.cursor is None else (cursor_name, pick.cursor)
-        return decision, Delta(reservation, cursor)
+        decision = Decision(*head, chosen, pick.reason, tuple(candidates), rejected, pick.margin, None, propensity)
+        return decision, Delta(reservation(request, chosen), pick.sticky)
 
     def _filter(
-        self, request: RouteRequest, views: Sequence[BackendView], state: RoutingState, now_ns: int
-    ) -> tuple[list[BackendView], tuple[tuple[str, str], ...]]:
+        self, request: RouteRequest, snapshot: Snapshot, state: RoutingState, now_ns: int
+    ) -> tuple[Sequence[BackendView], tuple[tuple[str, str], ...]]:
+        views, gates = snapshot.views.get(request.model, ()), state.gates
+        facts = snapshot.facts.get(request.model, NO_FACTS)
+        asked = [each.reject for each in self.filters if each.concerns is None or each.concerns(request, facts)]
+        if not asked and not gates:
+            return views, ()
         kept: list[BackendView] = []
         rejected: list[tuple[str, str]] = []
-        gates = state.gates
         for view in views:
             if gates and (gate := gates.get(view.name)) is not None and now_ns < gate.until_ns:
                 rejected.append((view.name, gate.reason))
                 continue
-            for _, reject in self.filters:
+            for reject in asked:
                 reason = reject(request, view)
                 if reason is not None:
                     rejected.append((view.name, reason))
@@ -94,20 +88,12 @@ class Policy:
                 kept.append(view)
         return kept, tuple(rejected)
 
-    def _candidates(self, request: RouteRequest, views: list[BackendView], state: RoutingState) -> list[Candidate]:
-        predict, slo, margin, loads = (
-            predictor(request, state, self.cost_basis),
-            request.slo,
-            self.slo_margin,
-            state.loads,
-        )
-        candidates = []
-        for view in views:
-            load = loads.get(view.name)
-            resident_slo_s, in_flight = (None, 0) if load is None else (load.tightest_tpot_slo_s, load.sequences)
-            prediction = predict(view)
-            feasible, violation, slack, why_not = fit(prediction, slo, resident_slo_s, margin)
-            candidates.append(Candidate(view, prediction, in_flight, feasible, violation, slack, why_not))
+    def _candidates(
+        self, request: RouteRequest, views: Sequence[BackendView], state: RoutingState, now_ns: int
+    ) -> list[Candidate]:
+        slo, margin, loads = remaining(request, now_ns), self.slo_margin, state.loads
+        predictions = self.forecast(request, views, state, now_ns)
+        candidates = fitted(views, predictions, loads, slo, margin)
         if self.scorers:
             return [self._scored(request, candidate) for candidate in candidates]
         return candidates
@@ -121,27 +107,22 @@ class Policy:
         )
         return Candidate(*candidate[:-1], scores)
 
-    def _decision(
-        self,
-        decision_id: str,
-        request: RouteRequest,
-        snapshot: Snapshot,
-        seed: int,
-        chosen: Candidate | None,
-        reason: str,
-        candidates: tuple[Candidate, ...],
-        rejected: tuple[tuple[str, str], ...],
-        margin: float = 0.0,
-    ) -> Decision:
-        return Decision(
-            decision_id,
-            request,
-            self.name,
-            snapshot.config_hash,
-            seed,
-            chosen,
-            reason,
-            candidates,
-            rejected,
-            margin,
-        )
+
+def reservation(request: RouteRequest, chosen: Candidate) -> Reservation:
+    """The place that a chosen candidate's backend keeps for the request."""
+    view, prediction, choices = chosen.view, chosen.prediction, request.choices
+    most_blocks = 0
+    if request.blocks:
+        room = view.profile.kv_tokens or view.context_tokens
+        most_blocks = max(1, room * len(request.blocks) // max(1, request.prompt_tokens))
+    return Reservation(
+        view.name,
+        choices,
+        request.prompt_tokens - prediction.cached_tokens,
+        # A pace that is not kept anyway must not bind whoever joins.
+        request.slo.tpot_s if chosen.feasible else None,
+        prediction.prompt_s,
+        choices * request.longest_prompt_tokens + request.completion_tokens // 2,
+        request.blocks if view.profile.prefix_cache else (),
+        most_blocks,
+    )

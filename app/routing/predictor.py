@@ -1,91 +1,130 @@
-"""What a request would take and cost on a backend: the profile's physics, corrected by what was observed.
+"""What a request would take and cost on each backend: the profile's physics, corrected by what was observed.
 
-    wait = pending_prompt_tokens * k  +  max(0, in_flight + n - C) * service / C
-    TTFT = (network + overhead + k * prompt_tokens + wait) * correction
-    TPOT = (d0 + d1 * min(in_flight + n, C)) * correction
-    E2E  = TTFT + (completion_tokens_per_choice - 1) * TPOT
+    u     = prompt tokens not believed to be in the backend's prefix cache
+    n     = sequences in flight there + this request's, at most C decode together
+    R     = share of its time that it has spent reading prompts of late (0 where prompts have lanes of their own)
+    TPOT0 = (d0 + d1 n + d2 (context tokens in flight - 1,500 n)) / (1 - R)
+    wait  = what is left of the reading of prompts dispatched before
+          + (sequences over C) S / C  or  (context tokens over the KV room) S / room, the longer;  S = tokens TPOT0
+    TTFT0 = network + overhead + k u + wait + (TPOT0 if it is at work: a step in progress is not interrupted)
+    TTFT, TPOT = TTFT0, TPOT0 times the factor of their stratum; q90 likewise (`residuals`)
+    E2E   = TTFT + (completion tokens of a choice - 1) TPOT
 
-The 0.9 quantiles use the same priors times the learned quantile factor. The prior sees only the profile and
-this gateway's own count of what is in flight: never an emulator's state (a router of real servers has none).
+Strata are load (idle; busy; queued, when there is a wait) x size (binary digits of u, or of the expected answer).
+The prior sees the profile and this gateway's own count of what is in flight: never an emulator's state, which a router
+of real servers has not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
-from app.routing.state import PRIOR_Q90, RoutingState
-from app.routing.types import BackendView, CostForecast, Prediction, RouteRequest
+from app.routing.residuals import PRIOR_Q90
+from app.routing.state import READING_TAU_NS, Load, RoutingState
+from app.routing.types import BackendView, Prediction, RouteRequest, Terms
 
 CostBasis = Literal["reference", "marginal"]
+Forecast = Callable[[RouteRequest, Sequence[BackendView], RoutingState, int], Sequence[Prediction]]
+"""(request, views, state, now_ns) -> a prediction for each view, in order."""
 
-UNCORRECTED = (1.0, PRIOR_Q90, 1.0, PRIOR_Q90)
+IDLE, BUSY, QUEUED = 0, 64, 128
+"""Load part of a stratum's key; the size part is below 64."""
 
+_made = tuple.__new__
+"""A NamedTuple's own constructor takes twice as long."""
 
-def predictor(request: RouteRequest, state: RoutingState, basis: CostBasis) -> Callable[[BackendView], Prediction]:
-    """A function from a backend to what `request` would take (seconds) and cost (nano-USD) there, as things stand.
-
-    What belongs to the request is looked up once: with 10 candidates that is a fifth of a decision's time.
-    """
-    prompt_tokens, choices = request.prompt_tokens, request.choices
-    answer_tokens = request.completion_tokens / choices
-    steps = max(0.0, answer_tokens - 1.0)
-    loads, corrections = state.loads, state.corrections
-
-    def predict(view: BackendView) -> Prediction:
-        profile, name = view.profile, view.name
-        k, limit = profile.prefill_s_per_token, profile.max_sequences
-        load = loads.get(name)
-        wait_s = 0.0
-        sequences = choices
-        if load is not None:
-            sequences += load.sequences
-            if profile.prefill != "parallel":
-                wait_s = load.pending_prompt_tokens * k
-        over = sequences - limit
-        decoding = limit if over > 0 else sequences
-        tpot = profile.decode_base_s + profile.decode_s_per_sequence * decoding
-        if over > 0:
-            wait_s += over * answer_tokens * tpot / limit
-        ttft = profile.network_s + profile.overhead_s + k * prompt_tokens + wait_s
-
-        learned = corrections.get((name, view.model))
-        if learned is None:
-            ttft_factor, ttft_q90, tpot_factor, tpot_q90 = UNCORRECTED
-        else:
-            first, later = learned
-            ttft_factor, ttft_q90 = first.factor, first.factor_q90
-            tpot_factor, tpot_q90 = later.factor, later.factor_q90
-        return Prediction(
-            ttft * ttft_factor,
-            ttft * ttft_q90,
-            tpot * tpot_factor,
-            tpot * tpot_q90,
-            steps,
-            wait_s,
-            cost_nusd(request, view.cost, basis),
-            ttft,
-            tpot,
-        )
-
-    return predict
+MOST_READING = 0.8
+"""Beyond this share of reading, decode is not believed to be stretched any further."""
 
 
-def predict(request: RouteRequest, view: BackendView, state: RoutingState, basis: CostBasis) -> Prediction:
+def forecaster(basis: CostBasis) -> Forecast:
+    """The forecast every policy uses, costs on the given basis (seconds, nano-USD)."""
+    priced = 0 if basis == "reference" else 1
+
+    def forecast(
+        request: RouteRequest, views: Sequence[BackendView], state: RoutingState, now_ns: int
+    ) -> list[Prediction]:
+        choices, prompt_tokens, blocks = request.choices, request.prompt_tokens, request.blocks
+        answer_tokens = request.completion_tokens / choices
+        own_context = choices * (request.longest_prompt_tokens + answer_tokens / 2)
+        steps = max(0.0, answer_tokens - 1.0)
+        prompt_size, answer_size = prompt_tokens.bit_length(), int(answer_tokens).bit_length()
+        loads, learned_of = state.loads, state.learned
+        predictions = []
+        for view in views:
+            base_s, token_s, decode_s, sequence_s, context_s, _, _, _, keeps = view.terms
+            cached, unread, size = 0, prompt_tokens, prompt_size
+            if blocks and keeps and (table := state.prefixes.get(view.name)) is not None:
+                cached = int(table.share(blocks, now_ns) * prompt_tokens)
+                unread -= cached
+                size = unread.bit_length()
+            prompt_s = token_s * unread
+            load = loads.get(view.name)
+            if load is None or not load.sequences:
+                stratum, wait_s = IDLE, 0.0
+                tpot_s = decode_s + sequence_s * choices + context_s * own_context
+                ttft_s = base_s + prompt_s
+            else:
+                tpot_s, wait_s = _beside_others_s(view.terms, load, choices, own_context, answer_tokens, now_ns)
+                stratum = QUEUED if wait_s > 0.0 else BUSY
+                ttft_s = base_s + prompt_s + wait_s + tpot_s
+            learned = learned_of.get(view.key)
+            if learned is None:
+                first, later, first_q90, later_q90 = ttft_s, tpot_s, ttft_s * PRIOR_Q90, tpot_s * PRIOR_Q90
+            else:
+                residuals = learned.ttft
+                at = residuals.strata.get(stratum + size, residuals.pool)
+                if at.made_from != residuals.version or now_ns > at.fresh_until_ns:
+                    residuals.refresh(at, now_ns)
+                first, first_q90, prompt_s = ttft_s * at.factor, ttft_s * at.factor_q90, prompt_s * at.factor
+                residuals = learned.tpot
+                at = residuals.strata.get(stratum + answer_size, residuals.pool)
+                if at.made_from != residuals.version or now_ns > at.fresh_until_ns:
+                    residuals.refresh(at, now_ns)
+                later, later_q90 = tpot_s * at.factor, tpot_s * at.factor_q90
+            fee, read, found, answered = view.prices[priced]
+            cost = fee + read * unread + found * cached + answered * request.completion_tokens
+            predictions.append(
+                _made(
+                    Prediction,
+                    (
+                        first, first_q90, later, later_q90, steps, wait_s, cost,
+                        ttft_s, tpot_s, stratum + size, stratum + answer_size, cached, prompt_s,
+                    ),
+                )
+            )  # fmt: skip
+        return predictions
+
+    return forecast
+
+
+def predict(
+    request: RouteRequest, view: BackendView, state: RoutingState, basis: CostBasis, now_ns: int = 0
+) -> Prediction:
     """One prediction, for whoever needs only one."""
-    return predictor(request, state, basis)(view)
+    return forecaster(basis)(request, (view,), state, now_ns)[0]
 
 
-def cost_nusd(request: RouteRequest, cost: CostForecast, basis: CostBasis) -> float:
-    """Forecast cost of the request in nano-USD, on the basis the operator chose."""
-    if basis == "reference":
-        return (
-            cost.request_nusd
-            + cost.prompt_nusd * request.prompt_tokens
-            + cost.completion_nusd * request.completion_tokens
-        )
-    return (
-        cost.request_nusd
-        + cost.marginal_prompt_nusd * request.prompt_tokens
-        + cost.marginal_completion_nusd * request.completion_tokens
-    )
+def _beside_others_s(
+    terms: Terms, load: Load, choices: int, own_context: float, answer_tokens: float, now_ns: int
+) -> tuple[float, float]:
+    """(TPOT0, wait) beside what is in flight."""
+    _, _, decode_s, sequence_s, context_s, limit, room, in_turn, _ = terms
+    sequences, context = load.sequences + choices, load.resident_tokens + own_context
+    if sequences <= limit and context <= room:
+        tpot_s = decode_s + sequence_s * sequences + context_s * context
+        crowd = 0.0
+    else:
+        fit = min(limit / sequences, room / context)
+        tpot_s = decode_s + fit * (sequence_s * sequences + context_s * context)
+        crowd = max((sequences - limit) / limit, (context - room) / room)
+    if not in_turn:
+        return tpot_s, crowd * answer_tokens * tpot_s
+    share = load.reading_s * 1e9 / (READING_TAU_NS + now_ns - load.reading_ns)
+    tpot_s /= 1.0 - (share if share < MOST_READING else MOST_READING)
+    wait_s = crowd * answer_tokens * tpot_s
+    left_ns = load.read_until_ns - now_ns
+    if left_ns > 0:
+        wait_s += min(left_ns / 1e9, load.pending_prompt_s)
+    return tpot_s, wait_s

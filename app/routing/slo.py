@@ -4,18 +4,27 @@
     violation  0.8 max(0, TTFT/SLO - 1) + 0.2 max(0, TPOT/SLO - 1) + max(0, E2E/SLO - 1)   on the quantiles
     slack      min over promises of (SLO - q90) / SLO
 
+Time that a request has spent in the gateway already comes off its TTFT and end-to-end promises (`remaining`).
 A resident's TPOT promise binds the newcomer too: whoever joins a batch slows everyone in it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from math import inf
 from typing import NamedTuple
 
-from app.routing.types import Prediction, Slo
+from app.routing.state import Load
+from app.routing.types import BackendView, Candidate, Prediction, RouteRequest, Slo
 
 TTFT_WEIGHT = 0.8
 TPOT_WEIGHT = 0.2
 E2E_WEIGHT = 1.0
+_made = tuple.__new__
+"""A NamedTuple's own constructor takes twice as long."""
+
+SPENT_S = 1e-6
+"""What is left of a promise whose time has passed: too little for anybody."""
 
 
 class Fit(NamedTuple):
@@ -25,6 +34,49 @@ class Fit(NamedTuple):
     violation: float
     slack: float
     why_not: str
+
+
+def remaining(request: RouteRequest, now_ns: int) -> Slo:
+    """The request's promises, less the time since it arrived."""
+    slo, arrived_ns = request.slo, request.arrived_ns
+    if arrived_ns is None or now_ns <= arrived_ns:
+        return slo
+    spent_s = (now_ns - arrived_ns) / 1e9
+    return Slo(
+        None if slo.ttft_s is None else max(SPENT_S, slo.ttft_s - spent_s),
+        slo.tpot_s,
+        None if slo.e2e_s is None else max(SPENT_S, slo.e2e_s - spent_s),
+    )
+
+
+def fitted(
+    views: Sequence[BackendView],
+    predictions: Sequence[Prediction],
+    loads: Mapping[str, Load],
+    slo: Slo,
+    margin: float,
+) -> list[Candidate]:
+    """Candidates with how each stands. What keeps its promises, as most do, is told by two divisions."""
+    allowed, quick = 1.0 - margin, slo.e2e_s is None
+    ttft_slo_s, own_tpot_slo_s = slo.ttft_s or inf, slo.tpot_s or inf
+    candidates = []
+    for view, prediction in zip(views, predictions, strict=True):
+        load = loads.get(view.name)
+        in_flight, resident_s, tpot_slo_s = 0, None, own_tpot_slo_s
+        if load is not None:
+            in_flight, resident_s = load.sequences, load.tightest_tpot_slo_s
+            if resident_s is not None and resident_s < tpot_slo_s:
+                tpot_slo_s = resident_s
+        largest = prediction[1] / ttft_slo_s
+        pace = prediction[3] / tpot_slo_s
+        if pace > largest:
+            largest = pace
+        if quick and largest <= allowed:
+            standing = (view, prediction, in_flight, True, 0.0, 1.0 - largest, "", ())
+        else:
+            standing = (view, prediction, in_flight, *fit(prediction, slo, resident_s, margin), ())
+        candidates.append(_made(Candidate, standing))
+    return candidates
 
 
 def fit(prediction: Prediction, slo: Slo, resident_tpot_slo_s: float | None, margin: float) -> Fit:

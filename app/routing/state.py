@@ -1,47 +1,100 @@
 """Everything the router has counted and learned: one value, owned by `app.fleet`, changed only by deltas.
 
-    loads        what is in flight at each backend, by this gateway's own count (never stale)
-    corrections  how far off the prior has been, per backend and model
-    cursors      positions of policies that take turns
-    lengths      characters per prompt token and tokens per answer, per model
-    gates        backends that get nothing for now, with the reason (a breaker is open, an outlier ejected, ...)
+    loads      what is in flight at each backend, by this gateway's own count (never stale)
+    learned    how far off the prior has been, per deployment (`residuals`)
+    lengths    characters per prompt token and tokens per answer, per model
+    prefixes   which prompts a backend has read of late
+    gates      backends that get nothing for now, with the reason (a breaker is open, an outlier ejected, ...)
+    sticky     notes that pickers leave for their next turn: whose turn it is, who was chosen last, ...
 
 `observe` is the only way to learn. Cache hits and cancelled answers never reach it as completed ones.
 """
 
 from __future__ import annotations
 
-from math import exp, log
+from bisect import bisect_left, insort
+from collections import deque
 from typing import NamedTuple
 
+from app.routing.prefixes import PrefixTable
+from app.routing.residuals import Residuals
 from app.routing.types import Outcome, Reservation
 
-PRIOR_Q90 = 1.3
-PRIOR_Q90_LOG = log(PRIOR_Q90)
-"""Until something was observed, reality is assumed to stay within 30 % of the prior nine times in ten."""
-
-MEAN_RATE = 0.1
-QUANTILE_RATE = 0.05
-QUANTILE = 0.9
-RESIDUAL_LIMIT = 3.0
 LENGTH_RATE = 0.05
+LENGTH_WINDOW = 256
 FEWEST_CHARACTERS, MOST_CHARACTERS = 0.5, 16.0
 """Characters per token that one prompt may teach: one client's padding must not change everyone's estimates."""
 
+READING_TAU_NS = 5e9
+"""Over how long the share of time spent on reading prompts is averaged: about an answer's length."""
+
 
 class Load:
-    """What one backend has in flight: sequences, prompt tokens whose first answer token is awaited, and the
-    TPOT promises made to those already there."""
+    """What one backend has in flight.
 
-    __slots__ = ("_tpot_slos", "pending_prompt_tokens", "sequences", "tightest_tpot_slo_s")
+    `sequences` decode or wait, `resident_tokens` is their expected context (half the answer counted), and
+    `pending_prompt_s` the predicted time of reading prompts whose first token is awaited: unless something is wrong
+    they have been read at `read_until_ns`. `reading_s` (as of `reading_ns`) is prompt time dispatched of late, fading
+    by 5 s / (5 s + age): as good as an exponential while requests come, and cheaper. `tightest_tpot_slo_s` is the
+    strictest pace promised to those already there.
+    """
+
+    __slots__ = (
+        "_pending", "_tpot_slos", "pending_prompt_s", "pending_prompt_tokens", "read_until_ns", "reading_ns",
+        "reading_s", "resident_tokens", "sequences", "tightest_tpot_slo_s",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.sequences = 0
+        self.resident_tokens = 0
         self.pending_prompt_tokens = 0
+        self.pending_prompt_s = 0.0
+        self.read_until_ns = 0
         self.tightest_tpot_slo_s: float | None = None
+        self._pending = 0
+        self.reading_s = 0.0
+        self.reading_ns = 0
         self._tpot_slos: dict[float, int] = {}
 
-    def promise(self, slo_s: float | None, change: int) -> None:
+    def reading_share(self, now_ns: int) -> float:
+        """Share of its time that the engine has spent on reading prompts of late."""
+        return self.reading_s * 1e9 / (READING_TAU_NS + now_ns - self.reading_ns)
+
+    def wait_s(self, now_ns: int) -> float:
+        """How long prompts already there keep the engine reading."""
+        left_s = (self.read_until_ns - now_ns) / 1e9
+        return 0.0 if left_s <= 0.0 else min(left_s, self.pending_prompt_s)
+
+    def join(self, reservation: Reservation, now_ns: int) -> None:
+        """One request more."""
+        self.sequences += reservation.sequences
+        self.resident_tokens += reservation.resident_tokens
+        self.pending_prompt_tokens += reservation.prompt_tokens
+        self.pending_prompt_s += reservation.prompt_s
+        self._pending += 1
+        self.read_until_ns = max(now_ns, self.read_until_ns) + int(reservation.prompt_s * 1e9)
+        faded = READING_TAU_NS / (READING_TAU_NS + now_ns - self.reading_ns)
+        self.reading_s = self.reading_s * faded + reservation.prompt_s
+        self.reading_ns = now_ns
+        self._promise(reservation.tpot_slo_s, 1)
+
+    def prompt_read(self, reservation: Reservation, now_ns: int) -> None:
+        """Its prompt no longer waits."""
+        self.pending_prompt_tokens -= reservation.prompt_tokens
+        self._pending -= 1
+        if self._pending:
+            self.pending_prompt_s = max(0.0, self.pending_prompt_s - reservation.prompt_s)
+        else:  # nothing is left to read, whatever was predicted; sums of floats end at zero, too
+            self.pending_prompt_s = 0.0
+            self.read_until_ns = now_ns
+
+    def leave(self, reservation: Reservation) -> None:
+        """It has ended (its prompt was given back by `prompt_read`)."""
+        self.sequences -= reservation.sequences
+        self.resident_tokens -= reservation.resident_tokens
+        self._promise(reservation.tpot_slo_s, -1)
+
+    def _promise(self, slo_s: float | None, change: int) -> None:
         """One promise more (1) or less (-1)."""
         if slo_s is None:
             return
@@ -53,40 +106,47 @@ class Load:
         self.tightest_tpot_slo_s = min(self._tpot_slos, default=None)
 
 
-class Correction:
-    """Online correction of one prior in log space: an exponential mean and a stochastic 0.9 quantile.
+class Learned:
+    """Corrections of a deployment's predicted TTFT and TPOT."""
 
-    With e = ln(observed / prior): mean += 0.1 (e - mean); q += 0.05 (0.9 - [e <= q]), the Robbins-Monro
-    recursion whose fixed point is the 0.9 quantile. Both start at the prior's own spread.
-    """
-
-    __slots__ = ("factor", "factor_q90", "mean_log", "q90_log", "samples")
+    __slots__ = ("tpot", "ttft")
 
     def __init__(self) -> None:
-        self.samples = 0
-        self.mean_log = 0.0
-        self.q90_log = PRIOR_Q90_LOG
-        self.factor = 1.0
-        self.factor_q90 = exp(PRIOR_Q90_LOG)
-
-    def learn(self, observed_s: float, prior_s: float) -> None:
-        """Take one observation; both in seconds and positive."""
-        residual = max(-RESIDUAL_LIMIT, min(RESIDUAL_LIMIT, log(observed_s / prior_s)))
-        self.samples += 1
-        self.mean_log += MEAN_RATE * (residual - self.mean_log)
-        self.q90_log += QUANTILE_RATE * (QUANTILE - (1.0 if residual <= self.q90_log else 0.0))
-        self.factor = exp(self.mean_log)
-        self.factor_q90 = max(self.factor, exp(self.q90_log))
+        self.ttft = Residuals()
+        self.tpot = Residuals()
 
 
 class Lengths:
-    """How long this model's prompts and answers run, learned from usage."""
+    """How long this model's prompts and answers run, learned from usage: exponential means, and the 0.75 quantile of
+    the last 256 answers (for what must not turn out dearer)."""
 
-    __slots__ = ("characters_per_token", "completion_tokens")
+    __slots__ = ("_ranked", "_window", "characters_per_token", "completion_tokens")
 
     def __init__(self) -> None:
         self.characters_per_token = 4.0
         self.completion_tokens = 256.0
+        self._window: deque[int] = deque()
+        self._ranked: list[int] = []
+
+    @property
+    def completion_tokens_q75(self) -> float:
+        """Three answers in four are no longer."""
+        ranked = self._ranked
+        return float(ranked[len(ranked) * 3 // 4]) if ranked else 1.5 * self.completion_tokens
+
+    def answer(self, tokens: int) -> None:
+        """An answer of that many tokens has been completed."""
+        window, ranked = self._window, self._ranked
+        if len(window) == LENGTH_WINDOW:
+            del ranked[bisect_left(ranked, window.popleft())]
+        window.append(tokens)
+        insort(ranked, tokens)
+        self.completion_tokens += max(LENGTH_RATE, 1 / (len(window) + 1)) * (tokens - self.completion_tokens)
+
+    def prompt(self, characters: int, tokens: int) -> None:
+        """A prompt of that many characters was that many tokens."""
+        seen = min(max(characters / tokens, FEWEST_CHARACTERS), MOST_CHARACTERS)
+        self.characters_per_token += LENGTH_RATE * (seen - self.characters_per_token)
 
 
 class Gate(NamedTuple):
@@ -99,14 +159,15 @@ class Gate(NamedTuple):
 class RoutingState:
     """All learned and sticky state of the decision."""
 
-    __slots__ = ("corrections", "cursors", "gates", "lengths", "loads")
+    __slots__ = ("gates", "learned", "lengths", "loads", "prefixes", "sticky")
 
     def __init__(self) -> None:
         self.loads: dict[str, Load] = {}
-        self.corrections: dict[tuple[str, str], tuple[Correction, Correction]] = {}
-        self.cursors: dict[str, int] = {}
+        self.learned: dict[str, Learned] = {}
         self.lengths: dict[str, Lengths] = {}
+        self.prefixes: dict[str, PrefixTable] = {}
         self.gates: dict[str, Gate] = {}
+        self.sticky: dict[str, float | str] = {}
 
     def load(self, backend: str) -> Load:
         """The load of a backend, zero if it was never seen."""
@@ -115,11 +176,11 @@ class RoutingState:
             found = self.loads[backend] = Load()
         return found
 
-    def correction(self, backend: str, model: str) -> tuple[Correction, Correction]:
-        """(TTFT, TPOT) corrections of a deployment."""
-        found = self.corrections.get((backend, model))
+    def corrections(self, key: str) -> Learned:
+        """Corrections of a deployment (`BackendView.key`)."""
+        found = self.learned.get(key)
         if found is None:
-            found = self.corrections[backend, model] = (Correction(), Correction())
+            found = self.learned[key] = Learned()
         return found
 
     def length(self, model: str) -> Lengths:
@@ -131,33 +192,37 @@ class RoutingState:
 
     def reserve(self, reservation: Reservation, now_ns: int) -> None:
         """Count a dispatched request as in flight."""
-        load = self.load(reservation.backend)
-        load.sequences += reservation.sequences
-        load.pending_prompt_tokens += reservation.prompt_tokens
-        load.promise(reservation.tpot_slo_s, 1)
+        self.load(reservation.backend).join(reservation, now_ns)
+        if reservation.blocks:
+            table = self.prefixes.get(reservation.backend)
+            if table is None:
+                table = self.prefixes[reservation.backend] = PrefixTable()
+            table.dispatched(reservation.blocks, reservation.most_blocks, now_ns)
 
     def first_token(self, reservation: Reservation, now_ns: int) -> None:
         """Its prompt no longer waits."""
-        self.load(reservation.backend).pending_prompt_tokens -= reservation.prompt_tokens
+        self.load(reservation.backend).prompt_read(reservation, now_ns)
+        if reservation.blocks:
+            self.prefixes[reservation.backend].read(reservation.blocks, now_ns)
 
     def release(self, reservation: Reservation, now_ns: int) -> None:
-        """Give back the sequences (the prompt tokens are given back by `first_token`)."""
-        load = self.load(reservation.backend)
-        load.sequences -= reservation.sequences
-        load.promise(reservation.tpot_slo_s, -1)
+        """Give back the sequences (the prompt is given back by `first_token`)."""
+        self.load(reservation.backend).leave(reservation)
 
     def observe(self, outcome: Outcome, now_ns: int) -> None:
         """Learn from how an attempt went."""
         view, prediction = outcome.chosen.view, outcome.chosen.prediction
-        ttft, tpot = self.correction(view.name, view.model)
-        prior_ttft_s, prior_tpot_s = prediction.prior_ttft_s, prediction.prior_tpot_s
-        if outcome.ttft_s and prior_ttft_s > 0:
-            ttft.learn(outcome.ttft_s, prior_ttft_s)
-        if outcome.tpot_s and prior_tpot_s > 0:
-            tpot.learn(outcome.tpot_s, prior_tpot_s)
+        learned = self.corrections(view.key)
+        if outcome.ttft_s and prediction.prior_ttft_s > 0:
+            learned.ttft.learn(prediction.ttft_stratum, outcome.ttft_s, prediction.prior_ttft_s, now_ns)
+        if outcome.tpot_s and prediction.prior_tpot_s > 0:
+            learned.tpot.learn(prediction.tpot_stratum, outcome.tpot_s, prediction.prior_tpot_s, now_ns)
         length = self.length(view.model)
         if outcome.prompt_tokens and outcome.prompt_chars:
-            seen = min(max(outcome.prompt_chars / outcome.prompt_tokens, FEWEST_CHARACTERS), MOST_CHARACTERS)
-            length.characters_per_token += LENGTH_RATE * (seen - length.characters_per_token)
+            length.prompt(outcome.prompt_chars, outcome.prompt_tokens)
         if outcome.completion_tokens:
-            length.completion_tokens += LENGTH_RATE * (outcome.completion_tokens - length.completion_tokens)
+            length.answer(outcome.completion_tokens)
+        if prediction.cached_tokens and outcome.cached_tokens is not None:
+            table = self.prefixes.get(view.name)
+            if table is not None and table.trust > 0:
+                table.learn(prediction.cached_tokens / table.trust, outcome.cached_tokens)

@@ -6,10 +6,12 @@ Times are float seconds, costs float nano-USD (a forecast; bills are integers an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 from typing import NamedTuple
+from zlib import crc32
 
-from backends.types import Capability, LatencyProfile
+from backends.types import REFERENCE_CONTEXT_TOKENS, Capability, LatencyProfile
 
 
 class Slo(NamedTuple):
@@ -24,7 +26,8 @@ class RouteRequest(NamedTuple):
     """What the decision may know of a request.
 
     `prompt_tokens` is an estimate over all prompts, `longest_prompt_tokens` of the longest; `completion_tokens` is the
-    expected answer length (all choices), `max_completion_tokens` the most it can become. `max_cost_nusd` None = no
+    expected answer length (all choices), `completion_tokens_q75` what three in four do not exceed,
+    `max_completion_tokens` the most it can become. `max_cost_nusd` None = no
     ceiling. Time since `arrived_ns` has been taken from the promise already (None = just now). Of negative `priority` a
     request may be shed; `may_hold` says whether the decision may be to wait. `blocks` are the chained hashes of the
     prompt's whole blocks, `session` names a conversation.
@@ -44,9 +47,10 @@ class RouteRequest(NamedTuple):
     slo_class: str = "interactive"
     priority: int = 0
     arrived_ns: int | None = None
-    may_hold: bool = True
+    may_hold: bool = False
     blocks: tuple[int, ...] = ()
     session: str | None = None
+    completion_tokens_q75: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +58,59 @@ class CostForecast:
     """What tokens are expected to cost here: nano-USD per token by kind, plus a fee per request.
 
     `marginal_*` is the cost of adding one more sequence to the engine as it is now; for token price
-    lists both bases are the same. `assumed` marks prices no public source states.
+    lists both bases are the same. `cached_nusd` is for prompt tokens found in a prefix cache. `assumed` marks prices no
+    public source states.
     """
 
     prompt_nusd: float
     completion_nusd: float
     request_nusd: float = 0.0
+    cached_nusd: float = 0.0
     marginal_prompt_nusd: float = 0.0
     marginal_completion_nusd: float = 0.0
     assumed: bool = False
 
 
+class Terms(NamedTuple):
+    """What a backend's latency is made of: seconds to the first token of an empty prompt, seconds per prompt token, and
+    of a decode step `base + per_sequence n + per_context_token (tokens in flight)`; how many sequences and tokens there
+    is room for, and whether prompts are read in turn and kept."""
+
+    base_ttft_s: float
+    prompt_token_s: float
+    decode_base_s: float
+    decode_sequence_s: float
+    decode_context_token_s: float
+    max_sequences: int
+    kv_tokens: float
+    in_turn: bool
+    prefix_cache: bool
+
+
+class Prices(NamedTuple):
+    """Nano-USD per request and per token: read, found in the prefix cache, answered."""
+
+    request_nusd: float
+    prompt_nusd: float
+    cached_nusd: float
+    completion_nusd: float
+
+
+class EnergyForecast(NamedTuple):
+    """Joules per token, estimated."""
+
+    prompt_j: float
+    completion_j: float
+
+
 @dataclass(frozen=True, slots=True)
 class BackendView:
-    """A deployment as the router sees it: fixed facts only; load and corrections live in `RoutingState`."""
+    """A deployment as the router sees it: fixed facts only; load and corrections live in `RoutingState`.
+
+    `quality` is declared, from 0 to 1: what a lower precision costs in answers, say. `key` names the deployment among
+    all, `salt` is what it draws lots with; `terms` and `prices` (on the reference basis, on the marginal one) are
+    figures of the profile and the cost as the predictor wants them: reading them one by one is a fifth of a decision.
+    """
 
     name: str
     substrate: str
@@ -78,6 +121,37 @@ class BackendView:
     cost: CostForecast
     drained: bool = False
     calibrated: bool = False
+    energy: EnergyForecast | None = None
+    quality: float = 1.0
+    key: str = field(init=False)
+    terms: Terms = field(init=False)
+    prices: tuple[Prices, Prices] = field(init=False)
+    salt: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        profile, cost = self.profile, self.cost
+        object.__setattr__(self, "key", f"{self.name} {self.model}")
+        reference = Prices(cost.request_nusd, cost.prompt_nusd, cost.cached_nusd, cost.completion_nusd)
+        marginal = reference._replace(
+            prompt_nusd=cost.marginal_prompt_nusd, completion_nusd=cost.marginal_completion_nusd
+        )
+        object.__setattr__(self, "prices", (reference, marginal))
+        object.__setattr__(self, "salt", crc32(self.name.encode()))
+        object.__setattr__(
+            self,
+            "terms",
+            Terms(
+                profile.network_s + profile.overhead_s,
+                profile.prefill_s_per_token,
+                profile.decode_base_s,
+                profile.decode_s_per_sequence - profile.decode_s_per_context_token * REFERENCE_CONTEXT_TOKENS,
+                profile.decode_s_per_context_token,
+                profile.max_sequences,
+                inf if profile.kv_tokens is None else profile.kv_tokens,
+                profile.prefill != "parallel",
+                profile.prefix_cache,
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +160,31 @@ class Snapshot:
 
     config_hash: str
     views: Mapping[str, tuple[BackendView, ...]]
+    facts: Mapping[str, Facts] = field(init=False)
+
+    def __post_init__(self) -> None:
+        facts = {
+            model: Facts(min((view.context_tokens for view in views), default=0), any(view.drained for view in views))
+            for model, views in self.views.items()
+        }
+        object.__setattr__(self, "facts", facts)
+
+
+class Facts(NamedTuple):
+    """What is true of all backends of a model, so that a filter need not ask each."""
+
+    shortest_context_tokens: int
+    any_drained: bool
+
+
+NO_FACTS = Facts(0, any_drained=False)
 
 
 class Prediction(NamedTuple):
     """Expected latency and cost of one candidate. `*_q90_s` is the 0.9 quantile the SLO is held against;
-    `steps` is how many tokens follow the first in each choice; `prior_*` is the physics before corrections."""
+    `steps` is how many tokens follow the first in each choice; `prior_*` is the physics before corrections,
+    `*_stratum` what they are learned under, `cached_tokens` how much of the prompt need not be read and `prompt_s` how
+    long the rest keeps the engine reading."""
 
     ttft_s: float
     ttft_q90_s: float
@@ -101,6 +195,10 @@ class Prediction(NamedTuple):
     cost_nusd: float
     prior_ttft_s: float
     prior_tpot_s: float
+    ttft_stratum: int = 0
+    tpot_stratum: int = 0
+    cached_tokens: int = 0
+    prompt_s: float = 0.0
 
     @property
     def e2e_s(self) -> float:
@@ -149,22 +247,35 @@ class Decision(NamedTuple):
     rejected: tuple[tuple[str, str], ...] = ()
     margin: float = 0.0
     retry_after_s: float | None = None
+    propensity: float = 1.0
 
 
 class Reservation(NamedTuple):
-    """Load that a decision adds to a backend, counted before the first `await` and given back at the end."""
+    """Load that a decision adds to a backend, counted before the first `await` and given back at the end.
+
+    `prompt_tokens` are those to be read, which is expected to take `prompt_s`; `resident_tokens` the context it holds
+    (half the answer counted). Of `blocks` (the prompt's, by hash) the backend keeps at most `most_blocks`.
+    """
 
     backend: str
     sequences: int
     prompt_tokens: int
     tpot_slo_s: float | None
+    prompt_s: float = 0.0
+    resident_tokens: int = 0
+    blocks: tuple[int, ...] = ()
+    most_blocks: int = 0
+
+
+Sticky = tuple[tuple[str, float | str], ...]
+"""Notes to keep in `RoutingState.sticky`."""
 
 
 class Delta(NamedTuple):
-    """What a decision changes in the routing state; `cursor` is (name, position) for policies that take turns."""
+    """What a decision changes in the routing state."""
 
     reservation: Reservation | None
-    cursor: tuple[str, int] | None = None
+    sticky: Sticky = ()
 
 
 class Outcome(NamedTuple):

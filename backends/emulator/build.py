@@ -33,6 +33,7 @@ def deployed(
     substrate: Substrate,
     traits: Traits,
     max_sequences: int | None = None,
+    prefix_cache: bool = True,
 ) -> Deployed:
     """Raises: UnknownFigure; DoesNotFit; BackendConfigError."""
     chip = sheets.chip(chip_name)
@@ -40,6 +41,7 @@ def deployed(
         raise BackendConfigError(f"chip '{chip_name}' belongs to kind '{chip.substrate}', not '{substrate}'")
     if chip.prefill_budget_tokens is not None:
         traits = replace(traits, prefill_budget=chip.prefill_budget_tokens)
+    traits = replace(traits, prefix_cache=traits.prefix_cache and prefix_cache)
     model = sheets.model(deployment.model)
     reduced = physics(chip, chips, model, deployment, traits)
     if max_sequences is not None:
@@ -79,8 +81,9 @@ def emulated(
         )
     emulation = spec.emulation
     deployment, reduced, traits = deployed(
-        spec.chip, spec.chips, spec.deployments[0], sheets, substrate, traits, emulation.max_sequences
-    )
+        spec.chip, spec.chips, spec.deployments[0], sheets, substrate, traits, emulation.max_sequences,
+        emulation.prefix_cache,
+    )  # fmt: skip
     info = BackendInfo(
         name=spec.name,
         substrate=substrate,
@@ -94,6 +97,5 @@ def emulated(
     def new_engine(start_ns: int) -> Engine:
         return Engine(reduced, traits, emulation.seed, emulation.prefill_noise, emulation.decode_noise, start_ns)
 
-    cached = emulation.prefix_cache and traits.prefix_cache
-    block_tokens = traits.kv_block_tokens if cached else None
+    block_tokens = traits.kv_block_tokens if traits.prefix_cache else None
     return EmulatedBackend(info, new_engine, clock, emulation.max_waiting, block_tokens)

@@ -11,9 +11,9 @@ from __future__ import annotations
 from math import sqrt
 
 from backends.emulator import batching
-from backends.emulator.roofline import REFERENCE_CONTEXT_TOKENS, Physics
+from backends.emulator.roofline import Physics
 from backends.emulator.traits import Traits
-from backends.types import LatencyProfile
+from backends.types import REFERENCE_CONTEXT_TOKENS, LatencyProfile
 
 SHORT_PROMPT, LONG_PROMPT = 512, 2048
 
@@ -33,6 +33,9 @@ def latency_profile(physics: Physics, traits: Traits) -> LatencyProfile:
         decode_s_per_sequence=per_sequence_s,
         max_sequences=most,
         prefill=traits.prefill,
+        decode_s_per_context_token=physics.decode_line(most, most * REFERENCE_CONTEXT_TOKENS)[1],
+        kv_tokens=physics.kv_room_tokens,
+        prefix_cache=traits.prefix_cache,
     )
 
 

@@ -27,12 +27,9 @@ from math import log2
 from backends.datasheet import KV_BYTES, WEIGHT_BYTES, ChipSheet, Constants, ModelSheet, number
 from backends.emulator.traits import Read, Traits
 from backends.errors import DoesNotFit, UnknownFigure
-from backends.types import DeploymentSpec
+from backends.types import REFERENCE_CONTEXT_TOKENS, DeploymentSpec
 
 USABLE_MEMORY = 0.9
-REFERENCE_CONTEXT_TOKENS = 1500
-"""Prompt and half an answer of a typical chat request: what slots are sized and linearised for."""
-
 SHARED_TRAFFIC_BYTES, SPLIT_TRAFFIC_BYTES = 24, 46
 """Activation bytes per token, layer and unit of hidden size: moved by every chip, and divided among them."""
 

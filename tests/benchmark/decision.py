@@ -24,7 +24,7 @@ def fleet(count: int) -> tuple[tuple[BackendView, ...], RoutingState]:
     state = RoutingState()
     for view in views:
         state.reserve(Reservation(view.name, 3, 500, 0.05), 0)
-        state.correction(view.name, "m")
+        state.corrections(view.key)
     return views, state
 
 

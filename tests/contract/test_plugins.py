@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from app.config.load import load
 from app.routing import discovery, filters, pickers, scorers
+from app.routing.plugins import Turn
 from app.routing.predictor import predict
 from app.routing.slo import fit
 from app.routing.state import RoutingState
 from app.routing.types import Candidate, CostForecast, Reservation, RouteRequest
-from tests.builders import make_profile, make_request, make_view
+from tests.builders import make_profile, make_request, make_snapshot, make_view
 
 SCORERS = discovery.names(scorers)
 PICKERS = discovery.names(pickers)
@@ -65,11 +66,15 @@ def test_a_score_is_finite_and_between_0_and_1(name: str, request: RouteRequest,
 @settings(max_examples=60, deadline=None)
 @given(request=requests())
 def test_a_filter_gives_a_reason_or_none_and_repeats_itself(name: str, request: RouteRequest) -> None:
-    reject = dict(discovery.hard_filters())[name]
+    found = next(each for each in discovery.hard_filters() if each.name == name)
+    reject = found.reject
     view = make_view()
     reason = reject(request, view)
     assert reason is None or (reason and reason == reason.strip())
     assert reject(request, view) == reason
+    facts = make_snapshot(view).facts["m"]
+    if found.concerns is not None and not found.concerns(request, facts):
+        assert reason is None
 
 
 @pytest.mark.parametrize("name", PICKERS)
@@ -79,11 +84,16 @@ def test_a_picker_picks_one_of_them_with_a_reason_and_a_margin(
     name: str, data: st.DataObject, count: int, seed: int, cursor: int
 ) -> None:
     drawn = data.draw(candidates(count))
-    pick = discovery.picker(name, {})(make_request(), drawn, seed, cursor)
+    state = RoutingState()
+    state.sticky["cursor:p:m"] = cursor
+    turn = Turn(state, 0, seed, "p:m")
+    pick = discovery.picker(name, {})(make_request(), drawn, turn)
+    assert pick.position is not None
     assert 0 <= pick.position < count
     assert pick.reason.isidentifier()
     assert pick.margin >= 0
-    assert pick == discovery.picker(name, {})(make_request(), drawn, seed, cursor)
+    assert pick == discovery.picker(name, {})(make_request(), drawn, turn)
+    assert state.sticky == {"cursor:p:m": cursor}
 
 
 def test_every_shipped_policy_is_made_of_plugins_that_exist() -> None:

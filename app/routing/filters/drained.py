@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from app.routing.types import BackendView, RouteRequest
+from app.routing.types import BackendView, Facts, RouteRequest
+
+
+def concerns(request: RouteRequest, facts: Facts) -> bool:
+    """Whether it could reject anything."""
+    return facts.any_drained
 
 
 def reject(request: RouteRequest, view: BackendView) -> str | None:

@@ -1,51 +1,73 @@
 """The default: cheapest backend whose predicted 0.9 quantiles keep every promise.
 
-Some feasible: c* = the smallest forecast cost; among those within `band` (3 %) of c*, two are drawn and the one
-with more slack wins (power of two choices: several gateways that see the same state do not all pile onto one).
-None feasible: the smallest violation; within 2 % of it the cheaper one. Reads: feasible, violation, slack, cost.
+Some feasible: c* = the smallest forecast cost, or the incumbent's (whoever was chosen last for this model and SLO
+class) if it is feasible and no more than `stay` (5 %) above that; among those within `band` (3 %) of c*, two are drawn
+and the one with more slack wins (power of two choices: several gateways that see the same state do not all pile onto
+one).
+None feasible: `overload`. Reads: feasible, violation, slack, cost.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
-from app.routing.plugins import Pick, Picker
+from app.routing.draws import two_of
+from app.routing.overload import OverloadRules, none_feasible
+from app.routing.plugins import Pick, Picker, Turn
 from app.routing.types import Candidate, RouteRequest
 
-VIOLATION_BAND = 1.02
 
+def make(
+    band: float = 0.03, stay: float = 0.05, v_max: float = 0.25, lenient_share: float = 0.1, lenience: float = 10.0
+) -> Picker:
+    """`band` is the relative cost difference that does not matter, `stay` the saving that is worth a change."""
+    rules = OverloadRules(v_max, lenient_share, lenience)
 
-def make(band: float = 0.03) -> Picker:
-    """`band` is the relative cost difference that does not matter."""
-
-    def pick(request: RouteRequest, candidates: Sequence[Candidate], seed: int, cursor: int) -> Pick:
-        feasible = [index for index, candidate in enumerate(candidates) if candidate.feasible]
+    def pick(request: RouteRequest, candidates: Sequence[Candidate], turn: Turn) -> Pick:
+        feasible = [place for place, candidate in enumerate(candidates) if candidate.feasible]
         if not feasible:
-            return _least_violation(candidates)
-        costs = [candidates[index].prediction.cost_nusd for index in feasible]
-        limit = min(costs) * (1.0 + band)
-        tied = [index for index, cost in zip(feasible, costs, strict=True) if cost <= limit]
-        if len(tied) > 2:
-            tied = random.Random(seed).sample(tied, 2)
-        winner = max(tied, key=lambda index: candidates[index].slack)
+            return none_feasible(rules, request, candidates, turn)
+        name = f"incumbent:{turn.key}:{request.slo_class}"
+        incumbent = turn.state.sticky.get(name)
         if len(feasible) == 1:
-            return Pick(winner, "only_feasible" if len(candidates) > 1 else "only_candidate", 0.0)
-        reason = "cheapest_feasible" if len(tied) == 1 else "more_slack"
-        return Pick(winner, reason, _saving(candidates, feasible, winner))
+            winner = feasible[0]
+            note = () if candidates[winner].view.name == incumbent else ((name, candidates[winner].view.name),)
+            return Pick(winner, "only_feasible" if len(candidates) > 1 else "only_candidate", 0.0, note)
+        costs = [candidates[place].prediction.cost_nusd for place in feasible]
+        base = min(costs)
+        if incumbent is not None:
+            base = _or_the_incumbents(candidates, feasible, costs, base, base * (1.0 + stay), incumbent)
+        limit = base * (1.0 + band)
+        tied = [place for place, cost in zip(feasible, costs, strict=True) if cost <= limit]
+        if len(tied) == 1:
+            winner, reason = tied[0], "cheapest_feasible"
+        else:
+            first, second = two_of(tied, turn.seed, [candidate.view.salt for candidate in candidates])
+            winner = second if candidates[second].slack > candidates[first].slack else first
+            reason = "more_slack"
+        note = () if candidates[winner].view.name == incumbent else ((name, candidates[winner].view.name),)
+        return Pick(winner, reason, _saving(costs, costs[feasible.index(winner)]), note)
 
     return pick
 
 
-def _saving(candidates: Sequence[Candidate], feasible: Sequence[int], winner: int) -> float:
+def _or_the_incumbents(
+    candidates: Sequence[Candidate],
+    feasible: Sequence[int],
+    costs: Sequence[float],
+    cheapest: float,
+    limit: float,
+    incumbent: object,
+) -> float:
+    """What whoever was chosen last would cost, if that is feasible and not too dear."""
+    for place, cost in zip(feasible, costs, strict=True):
+        if cost <= limit and candidates[place].view.name == incumbent:
+            return cost
+    return cheapest
+
+
+def _saving(costs: Sequence[float], own: float) -> float:
     """How much dearer the next cheapest feasible backend would be, relative to the winner."""
-    cost = candidates[winner].prediction.cost_nusd
-    next_cost = min(candidates[index].prediction.cost_nusd for index in feasible if index != winner)
-    return max(0.0, next_cost / cost - 1.0) if cost > 0 else 0.0
-
-
-def _least_violation(candidates: Sequence[Candidate]) -> Pick:
-    limit = min(candidate.violation for candidate in candidates) * VIOLATION_BAND
-    near = [index for index, candidate in enumerate(candidates) if candidate.violation <= limit]
-    winner = min(near, key=lambda index: candidates[index].prediction.cost_nusd)
-    return Pick(winner, "least_violation", 0.0)
+    ranked = sorted(costs)
+    other = ranked[1] if ranked[0] == own else ranked[0]
+    return max(0.0, other / own - 1.0) if own > 0 else 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.routing.plugins import Pick, Picker
+from app.routing.plugins import Pick, Picker, Turn
 from app.routing.types import Candidate, RouteRequest
 
 
@@ -13,6 +13,7 @@ def make() -> Picker:
     return pick
 
 
-def pick(request: RouteRequest, candidates: Sequence[Candidate], seed: int, cursor: int) -> Pick:
+def pick(request: RouteRequest, candidates: Sequence[Candidate], turn: Turn) -> Pick:
     """Reason `turn`."""
-    return Pick(cursor % len(candidates), "turn", 0.0, cursor + 1)
+    cursor = int(turn.note("cursor", 0))
+    return Pick(cursor % len(candidates), "turn", 0.0, ((f"cursor:{turn.key}", cursor + 1),))

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import random
-from math import exp, log
-
 import pytest
 
 from app.routing.predictor import predict
-from app.routing.state import PRIOR_Q90_LOG, Correction, RoutingState
+from app.routing.state import RoutingState
 from app.routing.types import Reservation
 from tests.builders import make_outcome, make_profile, make_request, make_view
 
@@ -39,29 +36,11 @@ def test_a_biased_prior_is_corrected() -> None:
     assert after.prior_ttft_s == before.prior_ttft_s
 
 
-def test_the_learned_quantile_covers_nine_in_ten() -> None:
-    rng, correction = random.Random(3), Correction()
-    covered = 0
-    for number in range(4000):
-        observed = exp(rng.gauss(0.2, 0.15))
-        if number >= 500:
-            covered += observed <= correction.factor_q90
-        correction.learn(observed, 1.0)
-    assert 0.87 <= covered / 3500 <= 0.93
-
-
-def test_outliers_move_a_correction_by_a_bounded_step() -> None:
-    correction = Correction()
-    correction.learn(1e9, 1.0)
-    assert correction.mean_log == pytest.approx(0.3)
-    assert correction.q90_log <= PRIOR_Q90_LOG + 0.05
-
-
 def test_what_was_not_observed_teaches_nothing() -> None:
     state = RoutingState()
     state.observe(make_outcome(), 0)
-    ttft, tpot = state.correction("a", "m")
-    assert (ttft.samples, tpot.samples) == (0, 0)
+    learned = state.corrections("a m")
+    assert (learned.ttft.pool.samples, learned.tpot.pool.samples) == (0, 0)
     assert state.length("m").characters_per_token == 4.0
 
 
@@ -84,17 +63,10 @@ def test_one_clients_padding_cannot_ruin_everyones_estimates(characters: int, to
 def test_queued_prompt_tokens_and_full_slots_add_waiting_time() -> None:
     state, request = RoutingState(), make_request(prompt_tokens=0, completion_tokens=100)
     view = make_view(profile=make_profile(max_sequences=4, overhead_s=0.0))
-    state.reserve(Reservation("a", 4, 1000, None), 0)
+    state.reserve(Reservation("a", 4, 1000, None, 0.1), 0)
     waiting = predict(request, view, state, "reference")
-    tpot_s = view.profile.tpot_s(5)
-    assert waiting.wait_s == pytest.approx(1000 * 1e-4 + 1 * 100 * tpot_s / 4)
+    reading = 0.1 / 5  # of the last 5 s
+    tpot_s = view.profile.tpot_s(5) / (1 - reading)
+    assert waiting.wait_s == pytest.approx(0.1 + 1 * 100 * tpot_s / 4)
     parallel = make_view(profile=make_profile(prefill="parallel", overhead_s=0.0))
     assert predict(request, parallel, state, "reference").wait_s == 0.0
-
-
-def test_log_residual_is_symmetric() -> None:
-    up, down = Correction(), Correction()
-    up.learn(2.0, 1.0)
-    down.learn(0.5, 1.0)
-    assert up.mean_log == pytest.approx(-down.mean_log)
-    assert up.mean_log == pytest.approx(0.1 * log(2))

@@ -1,0 +1,29 @@
+"""Draws that follow from a seed. `random.Random(seed)` does the same in 5 us, a fifth of a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MASK = (1 << 64) - 1
+
+
+def uniform(seed: int) -> float:
+    """A number in [0, 1) that looks random (multiplicative hashing, twice; Knuth, TAOCP 6.4)."""
+    mixed = (seed * 0x9E3779B97F4A7C15) & MASK
+    return (((mixed ^ (mixed >> 29)) * 0xBF58476D1CE4E5B9) & MASK) / (MASK + 1)
+
+
+def one_of(places: Sequence[int], seed: int) -> int:
+    """One of the places."""
+    return places[0] if len(places) == 1 else places[int(uniform(seed) * len(places))]
+
+
+def two_of(places: Sequence[int], seed: int, salts: Sequence[int]) -> Sequence[int]:
+    """Two different ones of the places (all of them, where there are no more than two).
+
+    Each draws a lot from the seed and its own salt, so that neither the order of the others nor who else is there
+    changes what it drew.
+    """
+    if len(places) <= 2:
+        return places
+    return sorted(places, key=lambda place: uniform(seed ^ salts[place]))[:2]

@@ -1,0 +1,68 @@
+"""Which prompts a backend has read of late, by chained block hashes: what its prefix cache probably still holds. Pure.
+
+A block is remembered from dispatch on: for 5 s on trust, until the first token says that it was read, then for 120 s,
+each use anew; beyond what the backend's KV holds the least recently used is forgotten. Hashes are chained (a block's
+hash covers everything before it), so the leading blocks found are exactly the common prefix. How far such guesses come
+true is learned from the cached tokens that backends report: `trust`.
+
+Source: speculative insertion as in NVIDIA Dynamo's KV router; TTL and block sizes as in llm-d's approximate scorer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+TTL_NS = 120_000_000_000
+UNCONFIRMED_NS = 5_000_000_000
+MOST_BLOCKS = 200_000
+TRUST_RATE = 0.05
+
+
+class PrefixTable:
+    """Blocks of one backend, least recently used first, with the time until which each is believed."""
+
+    __slots__ = ("_until_ns", "trust")
+
+    def __init__(self) -> None:
+        self._until_ns: dict[int, int] = {}
+        self.trust = 1.0
+
+    def __len__(self) -> int:
+        return len(self._until_ns)
+
+    def share(self, blocks: Sequence[int], now_ns: int) -> float:
+        """Which share of a prompt's blocks is believed to be cached, 0..1, `trust` applied."""
+        known = self._until_ns
+        if known.get(blocks[0], 0) <= now_ns:
+            return 0.0
+        low, high = 1, len(blocks)  # a leading block is used whenever a later one is, so it never leaves sooner
+        while low < high:
+            middle = (low + high + 1) // 2
+            if known.get(blocks[middle - 1], 0) > now_ns:
+                low = middle
+            else:
+                high = middle - 1
+        return self.trust * low / len(blocks)
+
+    def dispatched(self, blocks: Sequence[int], most: int, now_ns: int) -> None:
+        """A prompt is on its way; at most `most` blocks are remembered."""
+        known, until_ns = self._until_ns, now_ns + UNCONFIRMED_NS
+        for block in reversed(blocks):  # the first one last, so that it is forgotten last
+            known[block] = max(known.pop(block, 0), until_ns)
+        excess = len(known) - min(most, MOST_BLOCKS)
+        if excess > 0:
+            for block in [block for _, block in zip(range(excess), known, strict=False)]:
+                del known[block]
+
+    def read(self, blocks: Sequence[int], now_ns: int) -> None:
+        """It has been read: its blocks are there."""
+        known, until_ns = self._until_ns, now_ns + TTL_NS
+        for block in blocks:
+            if block in known:
+                known[block] = until_ns
+
+    def learn(self, expected_tokens: float, found_tokens: float) -> None:
+        """What was found in the cache, of what was expected (before trust)."""
+        if expected_tokens > 0:
+            seen = min(1.0, found_tokens / expected_tokens)
+            self.trust += TRUST_RATE * (seen - self.trust)

@@ -1,0 +1,152 @@
+"""What observation teaches about a prior: how far off it is on average, and how far nine times in ten. Pure.
+
+With e = ln(observed / prior), clipped to +-3, an observation belongs to a stratum (load bucket x size bucket), so that
+idle traffic does not erase what was learned of a busy regime, nor short prompts what was learned of long ones:
+
+    centre    m: an exponential mean of e (rate 0.1, faster at first); a new stratum starts at that of all together
+    quantile  Q = w Q_s + (1 - w) Q_pool,  w = n_eff / (n_eff + 20),  n_eff = n 2^(-age / 60 s)
+    factors   exp(m)  and  exp(m + Q)
+
+Q_s is the empirical 0.9 quantile of the last 256 centred residuals of the stratum, Q_pool that of all strata together,
+itself shrunk in the same way towards ln 1.3. Centring by the mean of the moment keeps the window useful when the mean
+moves. Eight residuals in a row above the 0.9 or below the 0.1 quantile of their strata are no chance (1e-8) but drift:
+every centre moves by their median, and they leave the windows, whose spread they say nothing of.
+
+Source: split conformal prediction (Vovk et al.) with strata as in llm-d's latency predictor.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from math import ceil, exp, log
+from statistics import median
+
+QUANTILE = 0.9
+PRIOR_Q90 = 1.3
+PRIOR_Q90_LOG = log(PRIOR_Q90)
+"""Until something was observed, reality is assumed to stay within 30 % of the prior nine times in ten."""
+
+RESIDUAL_LIMIT = 3.0
+MEAN_RATE = 0.1
+WINDOW = 256
+SHRINK = 20.0
+HALF_LIFE_NS = 60e9
+REFRESH_NS = 1_000_000_000
+DRIFT_RUN = 8
+FEWEST_FOR_DRIFT = 20
+
+
+class Stratum:
+    """The residuals of one bucket, and the factors made from them."""
+
+    __slots__ = (
+        "centre", "factor", "factor_q90", "fresh_until_ns", "made_from", "ranked", "samples", "seen_ns", "window",
+    )  # fmt: skip
+
+    def __init__(self, centre: float = 0.0) -> None:
+        self.centre = centre
+        self.samples = 0
+        self.seen_ns = 0
+        self.window: deque[float] = deque()
+        self.ranked: list[float] = []
+        self.factor = 1.0
+        self.factor_q90 = PRIOR_Q90
+        self.made_from = -1
+        self.fresh_until_ns = 0
+
+    def take(self, residual: float, now_ns: int) -> None:
+        """One residual more; past 256 the oldest is forgotten."""
+        window, ranked = self.window, self.ranked
+        centred = residual - self.centre
+        if len(window) == WINDOW:
+            del ranked[bisect_left(ranked, window.popleft())]
+        window.append(centred)
+        insort(ranked, centred)
+        self.samples += 1
+        self.seen_ns = now_ns
+        self.centre += max(MEAN_RATE, 1.0 / (self.samples + 1)) * centred
+
+    def forget_last(self) -> None:
+        """The newest residual was no residual."""
+        if self.window:
+            del self.ranked[bisect_left(self.ranked, self.window.pop())]
+
+    def quantile(self, share: float) -> float:
+        """Empirical quantile with the finite-sample rank ceil((n + 1) share); 0 of nothing."""
+        count = len(self.ranked)
+        return self.ranked[min(count - 1, ceil((count + 1) * share) - 1)] if count else 0.0
+
+    def effective_samples(self, now_ns: int) -> float:
+        """Residuals seen, fewer the longer ago the last one came."""
+        decay: float = 2.0 ** (-max(0, now_ns - self.seen_ns) / HALF_LIFE_NS)
+        return self.samples * decay
+
+    def weight(self, now_ns: int) -> float:
+        """How far its own quantile is believed."""
+        effective = self.effective_samples(now_ns)
+        return effective / (effective + SHRINK)
+
+    def side(self, residual: float) -> int:
+        """1 above the 0.9 quantile, -1 below the 0.1 quantile, else 0."""
+        centred = residual - self.centre
+        return (centred > max(0.0, self.quantile(QUANTILE))) - (centred < min(0.0, self.quantile(1.0 - QUANTILE)))
+
+
+class Residuals:
+    """Everything learned about one quantity (TTFT, say) of one deployment."""
+
+    __slots__ = ("_run", "_side", "pool", "strata", "version")
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.pool = Stratum()
+        self.strata: dict[int, Stratum] = {}
+        self._side = 0
+        self._run: list[tuple[Stratum, float]] = []
+
+    def learn(self, key: int, observed: float, prior: float, now_ns: int) -> None:
+        """Take one observation; both in the same unit and positive."""
+        residual = min(RESIDUAL_LIMIT, max(-RESIDUAL_LIMIT, log(observed / prior)))
+        pool = self.pool
+        stratum = self.strata.get(key)
+        if stratum is None:
+            stratum = self.strata[key] = Stratum(pool.centre)
+        if pool.samples:
+            self._watch_for_drift(stratum, residual)
+        stratum.take(residual, now_ns)
+        pool.take(residual, now_ns)
+        self.version += 1
+
+    def refresh(self, stratum: Stratum, now_ns: int) -> None:
+        """Make a stratum's factors anew: due when `version` has moved on or `fresh_until_ns` has passed."""
+        pool = self.pool
+        believed = pool.weight(now_ns)
+        quantile = believed * pool.quantile(QUANTILE) + (1.0 - believed) * PRIOR_Q90_LOG
+        if stratum is not pool:
+            believed = stratum.weight(now_ns)
+            quantile = believed * stratum.quantile(QUANTILE) + (1.0 - believed) * quantile
+        stratum.factor = exp(stratum.centre)
+        stratum.factor_q90 = exp(stratum.centre + max(0.0, quantile))
+        stratum.made_from = self.version
+        stratum.fresh_until_ns = now_ns + REFRESH_NS
+
+    def _watch_for_drift(self, stratum: Stratum, residual: float) -> None:
+        """Count residuals in a row on one side of the usual; enough of them move every centre at once."""
+        side = (stratum if stratum.samples >= FEWEST_FOR_DRIFT else self.pool).side(residual)
+        run = self._run
+        if side != self._side:
+            run.clear()
+            self._side = side
+        if side == 0:
+            return
+        run.append((stratum, residual - stratum.centre))
+        if len(run) < DRIFT_RUN:
+            return
+        shift = median(off for _, off in run)
+        for touched, _ in run[:-1]:  # the last one is yet to be taken
+            touched.forget_last()
+            self.pool.forget_last()
+        for each in (self.pool, *self.strata.values()):
+            each.centre += shift
+        run.clear()
