@@ -106,6 +106,13 @@ def predict(
     return forecaster(basis)(request, (view,), state, now_ns)[0]
 
 
+def cost_nusd(request: RouteRequest, view: BackendView, basis: CostBasis, cached_tokens: int = 0) -> float:
+    """Forecast cost of the request in nano-USD, on the basis the operator chose."""
+    fee, read, found, answered = view.prices[0 if basis == "reference" else 1]
+    unread = request.prompt_tokens - cached_tokens
+    return fee + read * unread + found * cached_tokens + answered * request.completion_tokens
+
+
 def _beside_others_s(
     terms: Terms, load: Load, choices: int, own_context: float, answer_tokens: float, now_ns: int
 ) -> tuple[float, float]:
