@@ -122,7 +122,9 @@ class LatencyProfile:
     prompts share the engine: `serial` (one after the other), `shared` (chunks interleaved with decode),
     `parallel` (each on its own lane, so that queued prompt tokens do not add up). `kv_tokens` is how many tokens of
     context there is room for between all sequences, None where that is not known. `prefix_cache` says whether the
-    beginning of a prompt it has read of late need not be read again.
+    beginning of a prompt it has read of late need not be read again. A step reads at most `step_tokens` of prompts
+    (None = however many there are), and who comes while it runs joins the next one, or `lag_steps` later where the
+    scheduler works ahead.
     """
 
     overhead_s: float
@@ -135,6 +137,8 @@ class LatencyProfile:
     decode_s_per_context_token: float = 0.0
     kv_tokens: int | None = None
     prefix_cache: bool = False
+    step_tokens: int | None = None
+    lag_steps: int = 0
 
     def tpot_s(self, sequences: float) -> float:
         """Seconds per output token when `sequences` of 1,500 tokens of context decode together."""

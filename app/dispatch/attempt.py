@@ -33,6 +33,7 @@ class Attempt:
         self._settled = settled
         self._usage: Usage | None = None
         backend = fleet.backends[flight.chosen.view.name]
+        self._heard = fleet.heard(flight.chosen.view.name)
         # A real service that does not stream says everything at its end: when its first token was there, nobody knows.
         self._first_token_seen = request.stream or backend.info.mode == "emulated"
         try:
@@ -91,6 +92,8 @@ class Attempt:
         flight = self.flight
         if flight.first_token_ns is None and self._first_token_seen and type(event) is TokenChunk:
             flight.first_token(self._clock.now_ns())
+        elif self.request.stream:
+            self._heard.ns = self._clock.now_ns()
         return event
 
     async def cancel(self) -> None:

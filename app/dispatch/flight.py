@@ -17,7 +17,16 @@ class Flight:
     """Holds a reservation from dispatch until `ended`; times are those of whoever reports them."""
 
     __slots__ = (
-        "_fleet", "_reservation", "chosen", "decision", "dispatched_ns", "end", "ended_ns", "error", "first_token_ns",
+        "_fleet",
+        "_reservation",
+        "_sent_s",
+        "chosen",
+        "decision",
+        "dispatched_ns",
+        "end",
+        "ended_ns",
+        "error",
+        "first_token_ns",
         "number",
     )  # fmt: skip
 
@@ -33,12 +42,14 @@ class Flight:
         self.end: AttemptEnd | None = None
         self.error: BackendError | None = None
         self._reservation = ask.reservation
+        self._sent_s = 0.0
         self._fleet = fleet
 
     def first_token(self, now_ns: int) -> None:
         """The prompt has been read, and the first token of the answer was seen."""
         self.first_token_ns = now_ns
         self._fleet.first_token(self._reservation, now_ns)
+        self._sent_s = self._fleet.state.load(self.chosen.view.name).reading.sent_s
 
     def ended(self, end: AttemptEnd, now_ns: int, error: BackendError | None = None) -> None:
         """Give the place back. Called once."""
@@ -82,6 +93,7 @@ class Flight:
                 usage.prompt_tokens + usage.cached_tokens if completed else None,
                 usage.cached_tokens if completed else None,
                 round(tokens) if completed else None,
+                self._fleet.state.load(self.chosen.view.name).reading.sent_s - self._sent_s,
             ),
             self.ended_ns,
         )

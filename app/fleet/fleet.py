@@ -13,7 +13,7 @@ from app.errors import NotFound
 from app.fleet.receipts import Receipts
 from app.fleet.troubles import Troubles
 from app.routing.policy import Policy
-from app.routing.state import RoutingState
+from app.routing.state import LastToken, RoutingState
 from app.routing.types import Decision, Delta, Outcome, Reservation, RouteRequest, Snapshot
 from backends.base import Backend
 
@@ -69,6 +69,13 @@ class Fleet:
         for name, value in delta.sticky:
             self.state.sticky[name] = value
         return decision, delta.reservation
+
+    def heard(self, backend: str) -> LastToken:
+        """Where the arrival of a backend's tokens is noted."""
+        load = self.state.load(backend)
+        if not isinstance(load.heard, LastToken):
+            load.heard = LastToken()
+        return load.heard
 
     def first_token(self, reservation: Reservation, now_ns: int) -> None:
         """The prompt has been read: it no longer makes others wait."""

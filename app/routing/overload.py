@@ -76,8 +76,8 @@ def _impossible(request: RouteRequest, candidates: Sequence[Candidate], turn: Tu
         if candidate.in_flight:
             alone_ttft_s -= prediction.wait_s + prediction.prior_tpot_s
         alone = prediction._replace(
-            ttft_q90_s=prediction.ttft_q90_s * max(0.0, alone_ttft_s) / prediction.prior_ttft_s,
-            tpot_q90_s=prediction.tpot_q90_s * alone_tpot_s / prediction.prior_tpot_s,
+            ttft_q90_s=prediction.ttft_q90_s * max(0.0, alone_ttft_s) / (prediction.prior_ttft_s or 1.0),
+            tpot_q90_s=prediction.tpot_q90_s * alone_tpot_s / (prediction.prior_tpot_s or 1.0),
         )
         if not fit(alone, slo, None, 0.0).violation:
             return False

@@ -63,7 +63,7 @@ class Policy:
             return decision, Delta(None, pick.sticky)
         chosen = candidates[pick.position]
         decision = Decision(*head, chosen, pick.reason, tuple(candidates), rejected, pick.margin, None, propensity)
-        return decision, Delta(reservation(request, chosen), pick.sticky)
+        return decision, Delta(reservation(request, chosen, seed), pick.sticky)
 
     def _filter(
         self, request: RouteRequest, snapshot: Snapshot, state: RoutingState, now_ns: int
@@ -108,7 +108,7 @@ class Policy:
         return Candidate(*candidate[:-1], scores)
 
 
-def reservation(request: RouteRequest, chosen: Candidate) -> Reservation:
+def reservation(request: RouteRequest, chosen: Candidate, ticket: int) -> Reservation:
     """The place that a chosen candidate's backend keeps for the request."""
     view, prediction, choices = chosen.view, chosen.prediction, request.choices
     most_blocks = 0
@@ -125,4 +125,6 @@ def reservation(request: RouteRequest, chosen: Candidate) -> Reservation:
         choices * request.longest_prompt_tokens + request.completion_tokens // 2,
         request.blocks if view.profile.prefix_cache else (),
         most_blocks,
+        prediction.pace,
+        ticket,
     )

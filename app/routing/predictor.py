@@ -18,8 +18,10 @@ of real servers has not.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Literal
 
+from app.routing.reading import Pace
 from app.routing.residuals import PRIOR_Q90
 from app.routing.state import READING_TAU_NS, Load, RoutingState
 from app.routing.types import BackendView, Prediction, RouteRequest, Terms
@@ -45,56 +47,7 @@ def forecaster(basis: CostBasis) -> Forecast:
     def forecast(
         request: RouteRequest, views: Sequence[BackendView], state: RoutingState, now_ns: int
     ) -> list[Prediction]:
-        choices, prompt_tokens, blocks = request.choices, request.prompt_tokens, request.blocks
-        answer_tokens = request.completion_tokens / choices
-        own_context = choices * (request.longest_prompt_tokens + answer_tokens / 2)
-        steps = max(0.0, answer_tokens - 1.0)
-        prompt_size, answer_size = prompt_tokens.bit_length(), int(answer_tokens).bit_length()
-        loads, learned_of = state.loads, state.learned
-        predictions = []
-        for view in views:
-            base_s, token_s, decode_s, sequence_s, context_s, _, _, _, keeps = view.terms
-            cached, unread, size = 0, prompt_tokens, prompt_size
-            if blocks and keeps and (table := state.prefixes.get(view.name)) is not None:
-                cached = int(table.share(blocks, now_ns) * prompt_tokens)
-                unread -= cached
-                size = unread.bit_length()
-            prompt_s = token_s * unread
-            load = loads.get(view.name)
-            if load is None or not load.sequences:
-                stratum, wait_s = IDLE, 0.0
-                tpot_s = decode_s + sequence_s * choices + context_s * own_context
-                ttft_s = base_s + prompt_s
-            else:
-                tpot_s, wait_s = _beside_others_s(view.terms, load, choices, own_context, answer_tokens, now_ns)
-                stratum = QUEUED if wait_s > 0.0 else BUSY
-                ttft_s = base_s + prompt_s + wait_s + tpot_s
-            learned = learned_of.get(view.key)
-            if learned is None:
-                first, later, first_q90, later_q90 = ttft_s, tpot_s, ttft_s * PRIOR_Q90, tpot_s * PRIOR_Q90
-            else:
-                residuals = learned.ttft
-                at = residuals.strata.get(stratum + size, residuals.pool)
-                if at.made_from != residuals.version or now_ns > at.fresh_until_ns:
-                    residuals.refresh(at, now_ns)
-                first, first_q90, prompt_s = ttft_s * at.factor, ttft_s * at.factor_q90, prompt_s * at.factor
-                residuals = learned.tpot
-                at = residuals.strata.get(stratum + answer_size, residuals.pool)
-                if at.made_from != residuals.version or now_ns > at.fresh_until_ns:
-                    residuals.refresh(at, now_ns)
-                later, later_q90 = tpot_s * at.factor, tpot_s * at.factor_q90
-            fee, read, found, answered = view.prices[priced]
-            cost = fee + read * unread + found * cached + answered * request.completion_tokens
-            predictions.append(
-                _made(
-                    Prediction,
-                    (
-                        first, first_q90, later, later_q90, steps, wait_s, cost,
-                        ttft_s, tpot_s, stratum + size, stratum + answer_size, cached, prompt_s,
-                    ),
-                )
-            )  # fmt: skip
-        return predictions
+        return _forecast(request, views, state, now_ns, priced)
 
     return forecast
 
@@ -113,25 +66,104 @@ def cost_nusd(request: RouteRequest, view: BackendView, basis: CostBasis, cached
     return fee + read * unread + found * cached_tokens + answered * request.completion_tokens
 
 
-def _beside_others_s(
-    terms: Terms, load: Load, choices: int, own_context: float, answer_tokens: float, now_ns: int
-) -> tuple[float, float]:
-    """(TPOT0, wait) beside what is in flight."""
-    _, _, decode_s, sequence_s, context_s, limit, room, in_turn, _ = terms
+def _forecast(
+    request: RouteRequest, views: Sequence[BackendView], state: RoutingState, now_ns: int, priced: int
+) -> list[Prediction]:
+    """One pass over the views; `priced` says which of their price lists holds."""
+    choices, prompt_tokens, blocks = request.choices, request.prompt_tokens, request.blocks
+    answer_tokens = request.completion_tokens / choices
+    own_context = choices * (request.longest_prompt_tokens + answer_tokens / 2)
+    prompt_size, answer_size = prompt_tokens.bit_length(), int(answer_tokens).bit_length()
+    loads, learned_of = state.loads, state.learned
+    predictions = []
+    for view in views:
+        terms = view.terms
+        base_s, _, token_s, decode_s, sequence_s, context_s, _, _, _, _, _, keeps = terms
+        cached, unread, size = 0, prompt_tokens, prompt_size
+        if blocks and keeps and (table := state.prefixes.get(view.name)) is not None:
+            cached = int(table.share(blocks, now_ns) * prompt_tokens)
+            unread -= cached
+            size = unread.bit_length()
+        prompt_s = token_s * unread
+        learned = learned_of.get(view.key)
+        slow, slow_decode = (1.0, 1.0) if learned is None else (learned.slowness, learned.decode_slowness)
+        prompt_s *= slow
+        load = loads.get(view.name)
+        if load is None or not load.sequences:
+            stratum, level, wait_s = IDLE, 0, 0.0
+            step_s = tpot_s = (decode_s + sequence_s * choices + context_s * own_context) * slow_decode
+            ttft_s = base_s * slow + prompt_s
+            pace = _pace(terms, slow, step_s, 0.0)
+        else:
+            pace, step_s, tpot_s, ttft_s, wait_s = _beside_others(
+                terms, load, slow, slow_decode, choices, own_context, prompt_s, answer_tokens, now_ns
+            )
+            stratum = QUEUED if wait_s > 0.0 else BUSY
+            level = load.sequences.bit_length() << 6
+        if learned is None:
+            first, later, first_q90, later_q90 = ttft_s, tpot_s, ttft_s * PRIOR_Q90, tpot_s * PRIOR_Q90
+        else:
+            residuals = learned.ttft
+            at = residuals.strata.get(stratum + size, residuals.pool)
+            if at.made_from != residuals.version or now_ns > at.fresh_until_ns:
+                residuals.refresh(at, now_ns)
+            first, first_q90 = ttft_s * at.factor, ttft_s * at.factor_q90
+            residuals = learned.tpot
+            at = residuals.strata.get(level + answer_size, residuals.pool)
+            if at.made_from != residuals.version or now_ns > at.fresh_until_ns:
+                residuals.refresh(at, now_ns)
+            later, later_q90 = tpot_s * at.factor, tpot_s * at.factor_q90
+        fee, read, found, answered = view.prices[priced]
+        cost = fee + read * unread + found * cached + answered * request.completion_tokens
+        predictions.append(
+            _made(
+                Prediction,
+                (
+                    first, first_q90, later, later_q90, max(0.0, answer_tokens - 1.0), wait_s, cost,
+                    ttft_s, tpot_s, stratum + size, level + answer_size, cached, prompt_s,
+                    pace, slow, step_s, slow_decode,
+                ),
+            )
+        )  # fmt: skip
+    return predictions
+
+
+def _beside_others(
+    terms: Terms,
+    load: Load,
+    slow: float,
+    slow_decode: float,
+    choices: int,
+    own_context: float,
+    prompt_s: float,
+    answer_tokens: float,
+    now_ns: int,
+) -> tuple[Pace, float, float, float, float]:
+    """(pace, a step without prompts, TPOT0, TTFT0, how much of that is waiting) beside what is in flight."""
+    base_s, network_s, _, decode_s, sequence_s, context_s, limit, room, prefill, _, _, _ = terms
     sequences, context = load.sequences + choices, load.resident_tokens + own_context
-    if sequences <= limit and context <= room:
-        tpot_s = decode_s + sequence_s * sequences + context_s * context
-        crowd = 0.0
-    else:
-        fit = min(limit / sequences, room / context)
-        tpot_s = decode_s + fit * (sequence_s * sequences + context_s * context)
+    crowd = 0.0
+    step_s = sequence_s * sequences + context_s * context
+    if sequences > limit or context > room:
+        step_s *= min(limit / sequences, room / context)
         crowd = max((sequences - limit) / limit, (context - room) / room)
-    if not in_turn:
-        return tpot_s, crowd * answer_tokens * tpot_s
+    step_s = (decode_s + step_s) * slow_decode
+    since_s = (now_ns - load.heard.last_ns(now_ns)) / 1e9
+    pace = _pace(terms, slow, step_s, step_s - since_s if since_s < step_s else 0.5 * step_s)
+    if prefill == "parallel":
+        wait_s = crowd * answer_tokens * step_s
+        return pace, step_s, step_s, base_s * slow + 0.5 * step_s + prompt_s + wait_s, wait_s
     share = load.reading_s * 1e9 / (READING_TAU_NS + now_ns - load.reading_ns)
-    tpot_s /= 1.0 - (share if share < MOST_READING else MOST_READING)
-    wait_s = crowd * answer_tokens * tpot_s
-    left_ns = load.read_until_ns - now_ns
-    if left_ns > 0:
-        wait_s += min(left_ns / 1e9, load.pending_prompt_s)
-    return tpot_s, wait_s
+    tpot_s = step_s / (1.0 - (share if share < MOST_READING else MOST_READING))
+    reading_s, behind_s = load.reading.takes_s(prompt_s, pace, now_ns)
+    crowd_s = crowd * answer_tokens * tpot_s
+    return pace, step_s, tpot_s, network_s + reading_s + crowd_s, behind_s + crowd_s
+
+
+def _pace(terms: Terms, slow: float, decode_s: float, left_s: float) -> Pace:
+    """How it reads; `decode_s` is a step without prompts, of which `left_s` are left."""
+    base_s, _, token_s, _, _, _, _, _, prefill, step_tokens, lag_steps, _ = terms
+    if prefill == "serial":  # a prompt is a step of its own, whatever its length
+        return _made(Pace, (left_s, base_s * slow, inf, 0))
+    budget_s = inf if step_tokens == inf else token_s * slow * step_tokens
+    return _made(Pace, (left_s, decode_s, budget_s, lag_steps))

@@ -14,65 +14,79 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from typing import NamedTuple
+from math import exp, log
+from typing import NamedTuple, Protocol
 
 from app.routing.prefixes import PrefixTable
-from app.routing.residuals import Residuals
-from app.routing.types import Outcome, Reservation
+from app.routing.reading import Reading
+from app.routing.residuals import RESIDUAL_LIMIT, Residuals
+from app.routing.types import Outcome, Prediction, Reservation
+
+SLOWNESS_RATE = 0.02
+MOSTLY_READING = 0.3
+"""Decode's share of an answer's time below which it teaches nothing about decode."""
 
 LENGTH_RATE = 0.05
 LENGTH_WINDOW = 256
 FEWEST_CHARACTERS, MOST_CHARACTERS = 0.5, 16.0
 """Characters per token that one prompt may teach: one client's padding must not change everyone's estimates."""
 
-READING_TAU_NS = 5e9
-"""Over how long the share of time spent on reading prompts is averaged: about an answer's length."""
+READING_TAU_NS = 20e9
+"""Over how long the share of time spent on reading prompts is averaged: several answers' length."""
+
+
+class Heard(Protocol):
+    """Tells when the last token of a backend came in: its steps end with tokens, so this is its beat."""
+
+    def last_ns(self, now_ns: int) -> int:
+        """When, as of now; 0 if never."""
+        ...
+
+
+class LastToken:
+    """The beat as a gateway hears it that relays the tokens."""
+
+    __slots__ = ("ns",)
+
+    def __init__(self) -> None:
+        self.ns = 0
+
+    def last_ns(self, now_ns: int) -> int:
+        """When, as of now; 0 if never."""
+        return self.ns
 
 
 class Load:
     """What one backend has in flight.
 
-    `sequences` decode or wait, `resident_tokens` is their expected context (half the answer counted), and
-    `pending_prompt_s` the predicted time of reading prompts whose first token is awaited: unless something is wrong
-    they have been read at `read_until_ns`. `reading_s` (as of `reading_ns`) is prompt time dispatched of late, fading
-    by 5 s / (5 s + age): as good as an exponential while requests come, and cheaper. `tightest_tpot_slo_s` is the
-    strictest pace promised to those already there.
+    `sequences` decode or wait; `resident_tokens` is their expected context (half the answer counted); `reading` are the
+    prompts among them that have not been read. `tightest_tpot_slo_s` is the strictest pace promised to those already
+    there; `heard` is when tokens come. `reading_s` (as of `reading_ns`) is prompt time dispatched of late, fading by
+    20 s / (20 s + age): as good as an exponential while requests come, and cheaper.
     """
 
     __slots__ = (
-        "_pending", "_tpot_slos", "pending_prompt_s", "pending_prompt_tokens", "read_until_ns", "reading_ns",
-        "reading_s", "resident_tokens", "sequences", "tightest_tpot_slo_s",
+        "_tpot_slos", "heard", "pending_prompt_tokens", "reading", "reading_ns", "reading_s", "resident_tokens",
+        "sequences", "tightest_tpot_slo_s",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.sequences = 0
         self.resident_tokens = 0
         self.pending_prompt_tokens = 0
-        self.pending_prompt_s = 0.0
-        self.read_until_ns = 0
+        self.reading = Reading()
+        self.heard: Heard = LastToken()
         self.tightest_tpot_slo_s: float | None = None
-        self._pending = 0
         self.reading_s = 0.0
         self.reading_ns = 0
         self._tpot_slos: dict[float, int] = {}
-
-    def reading_share(self, now_ns: int) -> float:
-        """Share of its time that the engine has spent on reading prompts of late."""
-        return self.reading_s * 1e9 / (READING_TAU_NS + now_ns - self.reading_ns)
-
-    def wait_s(self, now_ns: int) -> float:
-        """How long prompts already there keep the engine reading."""
-        left_s = (self.read_until_ns - now_ns) / 1e9
-        return 0.0 if left_s <= 0.0 else min(left_s, self.pending_prompt_s)
 
     def join(self, reservation: Reservation, now_ns: int) -> None:
         """One request more."""
         self.sequences += reservation.sequences
         self.resident_tokens += reservation.resident_tokens
         self.pending_prompt_tokens += reservation.prompt_tokens
-        self.pending_prompt_s += reservation.prompt_s
-        self._pending += 1
-        self.read_until_ns = max(now_ns, self.read_until_ns) + int(reservation.prompt_s * 1e9)
+        self.reading.send(reservation.ticket, reservation.prompt_s, reservation.pace, now_ns)
         faded = READING_TAU_NS / (READING_TAU_NS + now_ns - self.reading_ns)
         self.reading_s = self.reading_s * faded + reservation.prompt_s
         self.reading_ns = now_ns
@@ -81,12 +95,7 @@ class Load:
     def prompt_read(self, reservation: Reservation, now_ns: int) -> None:
         """Its prompt no longer waits."""
         self.pending_prompt_tokens -= reservation.prompt_tokens
-        self._pending -= 1
-        if self._pending:
-            self.pending_prompt_s = max(0.0, self.pending_prompt_s - reservation.prompt_s)
-        else:  # nothing is left to read, whatever was predicted; sums of floats end at zero, too
-            self.pending_prompt_s = 0.0
-            self.read_until_ns = now_ns
+        self.reading.first_token(reservation.ticket, now_ns)
 
     def leave(self, reservation: Reservation) -> None:
         """It has ended (its prompt was given back by `prompt_read`)."""
@@ -107,13 +116,46 @@ class Load:
 
 
 class Learned:
-    """Corrections of a deployment's predicted TTFT and TPOT."""
+    """Corrections of a deployment's predicted TTFT and TPOT.
 
-    __slots__ = ("tpot", "ttft")
+    `slowness` is by how much the profile's seconds are stretched before anything is added that is known in real seconds
+    (what is left of a step, say): a slow mean of what was observed where nobody was waiting; `decode_slowness` is the
+    same for decode steps.
+    """
+
+    __slots__ = ("_calm", "_decode_log", "_decoded", "_slowness_log", "decode_slowness", "slowness", "tpot", "ttft")
 
     def __init__(self) -> None:
         self.ttft = Residuals()
         self.tpot = Residuals()
+        self.slowness = 1.0
+        self.decode_slowness = 1.0
+        self._slowness_log = 0.0
+        self._calm = 0
+        self._decode_log = 0.0
+        self._decoded = 0
+
+    def learn_ttft(self, prediction: Prediction, ttft_s: float, now_ns: int) -> None:
+        """Take an observed TTFT, in seconds."""
+        self.ttft.learn(prediction.ttft_stratum, ttft_s, prediction.prior_ttft_s, now_ns)
+        if prediction.wait_s <= 0.0:
+            self._calm += 1
+            seen = log(ttft_s / prediction.prior_ttft_s * prediction.slowness)
+            seen = min(RESIDUAL_LIMIT, max(-RESIDUAL_LIMIT, seen))
+            self._slowness_log += max(SLOWNESS_RATE, 1.0 / (self._calm + 1)) * (seen - self._slowness_log)
+            self.slowness = exp(self._slowness_log)
+
+    def learn_tpot(self, prediction: Prediction, tpot_s: float, tokens: int, reading_s: float, now_ns: int) -> None:
+        """Take an observed TPOT (s) of an answer of so many tokens, beside which prompts were read for `reading_s`."""
+        self.tpot.learn(prediction.tpot_stratum, tpot_s, prediction.prior_tpot_s, now_ns)
+        decode_s = tpot_s - reading_s / max(1, tokens - 1)
+        if decode_s < MOSTLY_READING * tpot_s:
+            return  # what is left is the difference of two guesses
+        self._decoded += 1
+        seen = log(decode_s / prediction.decode_s * prediction.decode_slowness)
+        seen = min(RESIDUAL_LIMIT, max(-RESIDUAL_LIMIT, seen))
+        self._decode_log += max(SLOWNESS_RATE, 1.0 / (self._decoded + 1)) * (seen - self._decode_log)
+        self.decode_slowness = exp(self._decode_log)
 
 
 class Lengths:
@@ -214,9 +256,10 @@ class RoutingState:
         view, prediction = outcome.chosen.view, outcome.chosen.prediction
         learned = self.corrections(view.key)
         if outcome.ttft_s and prediction.prior_ttft_s > 0:
-            learned.ttft.learn(prediction.ttft_stratum, outcome.ttft_s, prediction.prior_ttft_s, now_ns)
-        if outcome.tpot_s and prediction.prior_tpot_s > 0:
-            learned.tpot.learn(prediction.tpot_stratum, outcome.tpot_s, prediction.prior_tpot_s, now_ns)
+            learned.learn_ttft(prediction, outcome.ttft_s, now_ns)
+        if outcome.tpot_s and prediction.prior_tpot_s > 0 and prediction.decode_s > 0:
+            tokens = outcome.completion_tokens or 2
+            learned.learn_tpot(prediction, outcome.tpot_s, tokens, outcome.reading_s, now_ns)
         length = self.length(view.model)
         if outcome.prompt_tokens and outcome.prompt_chars:
             length.prompt(outcome.prompt_chars, outcome.prompt_tokens)

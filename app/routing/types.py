@@ -11,7 +11,8 @@ from math import inf
 from typing import NamedTuple
 from zlib import crc32
 
-from backends.types import REFERENCE_CONTEXT_TOKENS, Capability, LatencyProfile
+from app.routing.reading import Pace
+from backends.types import REFERENCE_CONTEXT_TOKENS, Capability, LatencyProfile, PrefillMode
 
 
 class Slo(NamedTuple):
@@ -74,16 +75,19 @@ class CostForecast:
 class Terms(NamedTuple):
     """What a backend's latency is made of: seconds to the first token of an empty prompt, seconds per prompt token, and
     of a decode step `base + per_sequence n + per_context_token (tokens in flight)`; how many sequences and tokens there
-    is room for, and whether prompts are read in turn and kept."""
+    is room for; how prompts are read, how many tokens a step, how many steps late, and whether they are kept."""
 
     base_ttft_s: float
+    network_s: float
     prompt_token_s: float
     decode_base_s: float
     decode_sequence_s: float
     decode_context_token_s: float
     max_sequences: int
     kv_tokens: float
-    in_turn: bool
+    prefill: PrefillMode
+    step_tokens: float
+    lag_steps: int
     prefix_cache: bool
 
 
@@ -142,13 +146,16 @@ class BackendView:
             "terms",
             Terms(
                 profile.network_s + profile.overhead_s,
+                profile.network_s,
                 profile.prefill_s_per_token,
                 profile.decode_base_s,
                 profile.decode_s_per_sequence - profile.decode_s_per_context_token * REFERENCE_CONTEXT_TOKENS,
                 profile.decode_s_per_context_token,
                 profile.max_sequences,
                 inf if profile.kv_tokens is None else profile.kv_tokens,
-                profile.prefill != "parallel",
+                profile.prefill,
+                inf if profile.step_tokens is None else profile.step_tokens,
+                profile.lag_steps,
                 profile.prefix_cache,
             ),
         )
@@ -184,7 +191,8 @@ class Prediction(NamedTuple):
     """Expected latency and cost of one candidate. `*_q90_s` is the 0.9 quantile the SLO is held against;
     `steps` is how many tokens follow the first in each choice; `prior_*` is the physics before corrections,
     `*_stratum` what they are learned under, `cached_tokens` how much of the prompt need not be read and `prompt_s` how
-    long the rest keeps the engine reading."""
+    long the rest keeps the engine reading; `pace` is how it reads; a step without prompts takes `decode_s`. `slowness`
+    and `decode_slowness` are the stretch of the profile's seconds that is in the prior already."""
 
     ttft_s: float
     ttft_q90_s: float
@@ -199,6 +207,10 @@ class Prediction(NamedTuple):
     tpot_stratum: int = 0
     cached_tokens: int = 0
     prompt_s: float = 0.0
+    pace: Pace = Pace(0.0, 0.0, inf, 0)
+    slowness: float = 1.0
+    decode_s: float = 0.0
+    decode_slowness: float = 1.0
 
     @property
     def e2e_s(self) -> float:
@@ -254,7 +266,8 @@ class Reservation(NamedTuple):
     """Load that a decision adds to a backend, counted before the first `await` and given back at the end.
 
     `prompt_tokens` are those to be read, which is expected to take `prompt_s`; `resident_tokens` the context it holds
-    (half the answer counted). Of `blocks` (the prompt's, by hash) the backend keeps at most `most_blocks`.
+    (half the answer counted). Of `blocks` (the prompt's, by hash) the backend keeps at most `most_blocks`. `pace`
+    is how it reads; `ticket` tells the places of a backend apart.
     """
 
     backend: str
@@ -265,6 +278,8 @@ class Reservation(NamedTuple):
     resident_tokens: int = 0
     blocks: tuple[int, ...] = ()
     most_blocks: int = 0
+    pace: Pace = Pace(0.0, 0.0, inf, 0)
+    ticket: int = 0
 
 
 Sticky = tuple[tuple[str, float | str], ...]
@@ -282,7 +297,8 @@ class Outcome(NamedTuple):
     """How an attempt went, for learning. None = not observed; a cancelled attempt is censored.
 
     `chosen` is the candidate as it was at dispatch: learning compares what was predicted then with what came.
-    `prompt_tokens` contain `cached_tokens`; `completion_tokens` are per choice.
+    `prompt_tokens` contain `cached_tokens`; `completion_tokens` are per choice. Other prompts took the backend
+    `reading_s` (as predicted) between its first token and its last.
     """
 
     request: RouteRequest
@@ -293,3 +309,4 @@ class Outcome(NamedTuple):
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     completion_tokens: int | None = None
+    reading_s: float = 0.0

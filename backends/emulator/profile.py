@@ -36,6 +36,8 @@ def latency_profile(physics: Physics, traits: Traits) -> LatencyProfile:
         decode_s_per_context_token=physics.decode_line(most, most * REFERENCE_CONTEXT_TOKENS)[1],
         kv_tokens=physics.kv_room_tokens,
         prefix_cache=traits.prefix_cache,
+        step_tokens=None if traits.static_shapes is not None else traits.prefill_budget,
+        lag_steps=1 if traits.schedule_ahead else 0,
     )
 
 

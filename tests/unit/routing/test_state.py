@@ -7,7 +7,7 @@ import pytest
 from app.routing.predictor import predict
 from app.routing.state import RoutingState
 from app.routing.types import Reservation
-from tests.builders import make_outcome, make_profile, make_request, make_view
+from tests.builders import make_candidate, make_outcome, make_profile, make_request, make_view
 
 
 def test_reservations_come_back_to_zero() -> None:
@@ -29,11 +29,13 @@ def test_a_biased_prior_is_corrected() -> None:
     state, request, view = RoutingState(), make_request(), make_view()
     before = predict(request, view, state, "reference")
     for _ in range(60):
-        state.observe(make_outcome(ttft_s=before.ttft_s * 2, tpot_s=before.tpot_s / 2), 0)
+        now = predict(request, view, state, "reference")
+        chosen = make_candidate(view)._replace(prediction=now)
+        seen = {"ttft_s": before.prior_ttft_s * 2, "tpot_s": before.prior_tpot_s / 2, "completion_tokens": 200}
+        state.observe(make_outcome(chosen=chosen, **seen), 0)
     after = predict(request, view, state, "reference")
     assert after.ttft_s == pytest.approx(2 * before.ttft_s, rel=0.01)
     assert after.tpot_s == pytest.approx(before.tpot_s / 2, rel=0.01)
-    assert after.prior_ttft_s == before.prior_ttft_s
 
 
 def test_what_was_not_observed_teaches_nothing() -> None:
@@ -65,7 +67,7 @@ def test_queued_prompt_tokens_and_full_slots_add_waiting_time() -> None:
     view = make_view(profile=make_profile(max_sequences=4, overhead_s=0.0))
     state.reserve(Reservation("a", 4, 1000, None, 0.1), 0)
     waiting = predict(request, view, state, "reference")
-    reading = 0.1 / 5  # of the last 5 s
+    reading = 0.1 / 20  # of the last 20 s
     tpot_s = view.profile.tpot_s(5) / (1 - reading)
     assert waiting.wait_s == pytest.approx(0.1 + 1 * 100 * tpot_s / 4)
     parallel = make_view(profile=make_profile(prefill="parallel", overhead_s=0.0))

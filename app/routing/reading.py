@@ -1,0 +1,130 @@
+"""A router's picture of how a backend reads prompts: one engine step after another, so many tokens a step. Pure.
+
+A router sees when it sends prompts and when their first tokens come back, and knows from the profile how long reading
+takes and how much fits into a step. Prompts are read in the order they were sent, in steps of `budget_s` seconds of
+reading besides the `step_s` that a step takes anyway; who is sent while a step runs is read in a later one. Positions
+are seconds of reading since the beginning: `sent_s` has been dispatched, `read_s` has been read before the step in
+progress, which reads `chunk_s` more from `start_ns` until about `end_ns`. A first token says for certain that a step
+has ended, and how far.
+
+Nothing of this is the emulator's: with a real server it is the same guess, checked by the same first tokens.
+"""
+
+from __future__ import annotations
+
+from math import ceil, inf
+from typing import NamedTuple
+
+SAME_STEP_NS = 500_000
+"""First tokens of one engine step arrive no further apart."""
+
+LONGER = 1.3
+"""A step that took that much longer than expected has read more than expected."""
+
+MOST_STEPS = 64
+"""How many steps without a sign of life are imagined before everything counts as read."""
+
+
+class Pace(NamedTuple):
+    """How a deployment reads just now, in seconds: what is left of a step without prompts, what a step takes besides
+    reading, how much reading fits into a step; and how many steps after the one in progress a newcomer lets pass."""
+
+    left_s: float
+    step_s: float
+    budget_s: float
+    lag_steps: int
+
+
+class Reading:
+    """The prompts on their way through one backend."""
+
+    __slots__ = ("_pace", "_pending", "chunk_s", "end_ns", "read_s", "sent_s", "start_ns")
+
+    def __init__(self) -> None:
+        self.sent_s = 0.0
+        self.read_s = 0.0
+        self.chunk_s = 0.0
+        self.start_ns = 0
+        self.end_ns = 0
+        self._pace = Pace(0.0, 0.0, inf, 0)
+        self._pending: dict[int, float] = {}
+
+    @property
+    def pending(self) -> int:
+        """Prompts whose first token is awaited."""
+        return len(self._pending)
+
+    def takes_s(self, prompt_s: float, pace: Pace, now_ns: int) -> tuple[float, float]:
+        """(until a prompt sent now has been read, how much of that is due to prompts before it), in seconds."""
+        left_s, step_s, budget_s, lag = pace
+        if not self._pending:
+            steps = lag + (1 if prompt_s <= budget_s else ceil(prompt_s / budget_s))
+            return left_s + steps * step_s + prompt_s, 0.0
+        read_s, chunk_s, start_ns, end_ns = self._at(now_ns)
+        if now_ns < start_ns:  # it still catches the step that is about to begin
+            left_s, before_s, lag = (start_ns - now_ns) / 1e9, self.sent_s - read_s, 0
+        elif chunk_s:
+            left_s, before_s = (end_ns - now_ns) / 1e9, self.sent_s - read_s - chunk_s
+        else:
+            before_s = 0.0
+        rest_s = (max(0.0, before_s - budget_s) if lag else before_s) + prompt_s
+        steps = lag + (1 if rest_s <= budget_s else ceil(rest_s / budget_s))
+        total_s = left_s + steps * step_s + before_s + prompt_s
+        return total_s, left_s + before_s
+
+    def send(self, ticket: int, prompt_s: float, pace: Pace, now_ns: int) -> None:
+        """A prompt is on its way."""
+        if not self._pending:
+            self.read_s = self.sent_s
+            self.chunk_s, self.start_ns, self.end_ns = 0.0, 0, 0
+        else:
+            self.read_s, self.chunk_s, self.start_ns, self.end_ns = self._at(now_ns)
+        self._pace = pace
+        self.sent_s += prompt_s
+        self._pending[ticket] = self.sent_s
+        if not self.chunk_s:
+            self.read_s = self.sent_s - prompt_s
+            self._begin(now_ns + int((pace.left_s + pace.lag_steps * pace.step_s) * 1e9))
+        elif now_ns < self.start_ns:
+            self._begin(self.start_ns)
+
+    def first_token(self, ticket: int, now_ns: int) -> None:
+        """A prompt has been read (or given up): a step has ended."""
+        position_s = self._pending.pop(ticket, None)
+        if position_s is None:
+            return
+        if not self._pending:
+            self.read_s, self.chunk_s = self.sent_s, 0.0
+            return
+        if now_ns - self.start_ns <= SAME_STEP_NS and position_s <= self.read_s:
+            return
+        until_s = self.read_s + self.chunk_s
+        lasted_s = (now_ns - self.start_ns) / 1e9 - self._pace.step_s
+        if lasted_s > LONGER * self.chunk_s:  # whoever came soon after must have been read along
+            until_s = min(self.sent_s, self.read_s + min(lasted_s, self._pace.budget_s))
+        self.read_s = until_s if self.read_s < position_s <= until_s else position_s
+        self._begin(now_ns)
+
+    def forget(self, ticket: int) -> None:
+        """It was never read: it failed, or was called off."""
+        self._pending.pop(ticket, None)
+
+    def _begin(self, start_ns: int) -> None:
+        """A step begins, with what is left to read."""
+        pace = self._pace
+        self.start_ns = start_ns
+        self.chunk_s = max(0.0, min(pace.budget_s, self.sent_s - self.read_s))
+        self.end_ns = start_ns + int((pace.step_s + self.chunk_s) * 1e9)
+
+    def _at(self, now_ns: int) -> tuple[float, float, int, int]:
+        """(read, chunk, start, end) as they should be by now, if steps have ended without a first token."""
+        read_s, chunk_s, start_ns, end_ns = self.read_s, self.chunk_s, self.start_ns, self.end_ns
+        pace = self._pace
+        for _ in range(MOST_STEPS):
+            if not chunk_s or end_ns > now_ns:
+                break
+            read_s += chunk_s
+            chunk_s = max(0.0, min(pace.budget_s, self.sent_s - read_s))
+            start_ns = end_ns
+            end_ns += int((pace.step_s + chunk_s) * 1e9)
+        return read_s, chunk_s, start_ns, end_ns
