@@ -79,6 +79,9 @@ class Planner:
             choices=call.choices,
             capabilities=call.capabilities,
             max_cost_nusd=None if options.max_cost_usd is None else options.max_cost_usd * 1e9,
+            slo_class=config.slo,
+            priority=call.priority,
+            arrived_ns=call.started_ns,
         )
         return Plan(model, config.slo, route, asked_of(call, model, max_tokens))
 
