@@ -7,12 +7,14 @@ what the service, the attempt and the wire know.
 from __future__ import annotations
 
 from math import inf
-from typing import Literal
+from typing import Any, Literal
 
 from app.answers import Answer, LiveAnswer, replayed_usage
 from app.cache.base import CachedAnswer
 from app.call import Call
+from app.dispatch.admission import Admission, Place
 from app.dispatch.attempt import Attempt
+from app.dispatch.refusals import TURNED_AWAY
 from app.errors import ApiError
 from app.metering.cost import FREE, CostLines
 from app.metering.meter import Meter
@@ -69,6 +71,10 @@ class Bookkeeper:
             if not candidate.feasible:
                 metrics.rejected.add((candidate.view.name, "predicted_slo"))
 
+    def unqueued(self, place: Place, waited_s: float, placed: bool) -> None:
+        """A request has left the gateway's queue, for a backend (`placed`) or not."""
+        self._metrics.queue_wait.observe((_priority(place.priority), "placed" if placed else "left"), waited_s)
+
     def cache_lookup(self, model: str, result: Literal["hit", "miss"], duration_ns: int) -> None:
         """A look-up in the response cache."""
         self.stage("cache", duration_ns)
@@ -120,7 +126,7 @@ class Bookkeeper:
             decision_id=decision.id,
             config_hash=self._config_hash,
             outcome=attempt.end or "failed",
-            reason=_reason(attempt.error) if attempt.end == "failed" else decision.reason,
+            reason=_reason(attempt.error) if attempt.end == "failed" else "hedge" if attempt.lost else decision.reason,
             cache=cache,
             usage=attempt.usage(),
             share=attempt.engine_share(),
@@ -159,7 +165,9 @@ class Bookkeeper:
             phase = "before_first_token" if answer is None else "streaming"
             metrics.disconnects.add((phase,))
         if status in (429, 503):
-            metrics.rejections.add((tenant, "overload" if status == 429 else "no_backend"))
+            code = None if error is None else error.error_code
+            why = code if code in TURNED_AWAY else "overload" if status == 429 else "no_backend"
+            metrics.rejections.add((tenant, why))
         self._judge(label, call, answer, error, took_ns)
         if answer is None or call is None:
             return
@@ -175,8 +183,10 @@ class Bookkeeper:
             metrics.energy.add(where, round(energy_j * 1e9))
         if record.ttft_s is not None:
             metrics.ttft.observe(labels, record.ttft_s)
-        if attempt.number > 1:
-            metrics.retries.add((backend, "failover"))
+        if attempt.flight.why == "hedge":
+            metrics.hedges.add((backend, "lost" if attempt.lost else "failed" if record.outcome == "failed" else "won"))
+        elif attempt.number > 1:
+            metrics.retries.add((backend, attempt.flight.why))
         if record.usage.estimated:
             metrics.estimated_usage.add((backend,))
         if record.outcome == "failed":
@@ -228,6 +238,19 @@ def _times(answer: Answer, started_ns: int, took_ns: int) -> Times | None:
         return None
     ttft_s = None if attempt.first_token_ns is None else (attempt.first_token_ns - started_ns) / 1e9
     return ttft_s, attempt.tpot_s(), (attempt.ended_ns - started_ns) / 1e9
+
+
+def depth_by_class(queue: Admission[Any] | None) -> dict[str, int]:
+    """How many requests wait, by the class of their priority."""
+    depth = {"high": 0, "normal": 0, "low": 0}
+    for priority, waiting in ({} if queue is None else queue.depth()).items():
+        depth[_priority(priority)] += waiting
+    return depth
+
+
+def _priority(priority: int) -> str:
+    """A label from a closed set: clients choose among 201 numbers."""
+    return "high" if priority > 0 else "normal" if priority == 0 else "low"
 
 
 def _reason(error: errors.BackendError | None) -> str:

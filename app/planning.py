@@ -83,6 +83,9 @@ class Planner:
             capabilities=call.capabilities,
             max_cost_nusd=None if options.max_cost_usd is None else options.max_cost_usd * 1e9,
             completion_tokens_q75=max(1, round(long)) * call.choices,
+            slo_class=config.slo,
+            priority=call.priority,
+            arrived_ns=call.started_ns,
         )
         return Plan(model, config.slo, route, asked_of(call, model, max_tokens))
 

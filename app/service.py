@@ -116,7 +116,7 @@ class CompletionService:
                 answer.cost = cost
                 answer.energy_j = attempt.energy_j()
 
-        opened = await self._dispatcher.open(plan.route, plan.generation, settled)
+        opened = await self._dispatcher.open(plan.route, plan.generation, settled, call.tenant)
         cache: CacheResult = "off" if key is None else "miss"
         keep = None if key is None else lambda done: self._keep(key, done)
         answer = LiveAnswer(plan.model, cache, opened, self._clock, keep)

@@ -12,11 +12,12 @@ from app.api.front import AsgiApp, CommonHeaders, Front
 from app.api.hot import HotEndpoints
 from app.api.public import public_api
 from app.api.response_headers import ResponseHeaders
-from app.bookkeeper import Bookkeeper
+from app.bookkeeper import Bookkeeper, depth_by_class
 from app.cache.base import ResponseCache
 from app.cache.build import build as build_cache
 from app.config.load import LoadedConfig, redacted, to_spec
 from app.config.models import BackendConfig, CacheOff, Config, ExplorationConfig
+from app.dispatch.build import terms
 from app.dispatch.dispatcher import Dispatcher
 from app.fleet.fleet import Fleet
 from app.fleet.receipts import Receipts
@@ -88,20 +89,22 @@ def build(loaded: LoadedConfig, clock: Clock | None = None, backends: Mapping[st
     snapshot = _snapshot(loaded, made, rates)
     receipts = Receipts(config.routing.receipts_kept, f"d-{ids.prefix}-")
     fleet = Fleet(made, snapshot, _policies(config), receipts, config.routing.seed)
-    metrics = _metrics(loaded, fleet, rates)
+    metrics = _metrics(loaded, fleet, rates, clock)
     ledger = _ledger(config, metrics)
     meter = Meter(PriceTable(rates, _references(config, snapshot)), metrics, ledger)
     books = Bookkeeper(meter, metrics, clock, loaded.hash)
     cache = build_cache(config.cache, clock)
     planner = Planner(config.models, config.slo, config.routing.default_policy)
-    dispatcher = Dispatcher(fleet, clock, config.routing.max_attempts, books.decided)
+    dispatch = terms(config, books.unqueued)
+    metrics.held = lambda: depth_by_class(dispatch.queue)
+    dispatcher = Dispatcher(fleet, clock, dispatch, books.decided)
     service = CompletionService(planner, fleet, dispatcher, cache, _cache_policy(config), books, clock, loaded.epoch)
 
     why_not_ready = ["starting"]
     headers = ResponseHeaders(clock, loaded.hash)
     hot = HotEndpoints(service, books, headers, ids, clock, config.server.body_limit_bytes)
     public = public_api(planner, fleet.substrates, lambda: why_not_ready[0] if why_not_ready else None)
-    admin = admin_api(fleet, metrics, lambda: redacted(config), config.server.admin_token)
+    admin = admin_api(fleet, metrics, lambda: redacted(config), config.server.admin_token, clock)
     gateway = Gateway(
         app=Front(hot, CommonHeaders(public, headers, ids, clock), lambda: gateway.running()),
         admin_app=CommonHeaders(admin, headers, ids, clock),
@@ -116,12 +119,12 @@ def build(loaded: LoadedConfig, clock: Clock | None = None, backends: Mapping[st
     return gateway
 
 
-def _metrics(loaded: LoadedConfig, fleet: Fleet, rates: Mapping[str, cost.Rates]) -> Metrics:
+def _metrics(loaded: LoadedConfig, fleet: Fleet, rates: Mapping[str, cost.Rates], clock: Clock) -> Metrics:
     config = loaded.config
     references = {name: model.reference_backend for name, model in config.models.items() if model.reference_backend}
     return Metrics(
         config.models,
-        lambda: _gauges(config.backends, fleet, rates),
+        lambda: _gauges(config.backends, fleet, rates, clock.now_ns()),
         TENANTS,
         loaded.hash,
         __version__,
@@ -214,14 +217,16 @@ def _cache_policy(config: Config) -> CachePolicy:
     return CachePolicy(enabled=True, always=config.cache.when == "always")
 
 
-def _gauges(backends: Iterable[BackendConfig], fleet: Fleet, rates: Mapping[str, cost.Rates]) -> Iterable[BackendGauge]:
+def _gauges(
+    backends: Iterable[BackendConfig], fleet: Fleet, rates: Mapping[str, cost.Rates], now_ns: int
+) -> Iterable[BackendGauge]:
     for each in backends:
         backend = fleet.backends[each.name]
         now, load, rate = backend.snapshot(), fleet.state.loads.get(each.name), rates[each.name]
         provisioned_ns = now.busy_ns + now.idle_ns
         # A live service tells no engine time, and what is not known is not counted as zero.
         owned = isinstance(rate, cost.ChipHourRates) and backend.info.mode == "emulated"
-        chips = each.chips or 0
+        chips, health = each.chips or 0, fleet.health.look(each.name, now_ns)
         yield BackendGauge(
             each.name,
             backend.info.substrate,
@@ -231,4 +236,7 @@ def _gauges(backends: Iterable[BackendConfig], fleet: Fleet, rates: Mapping[str,
             provisioned_ns * chips,
             cost.price_of_time(rate, provisioned_ns) if owned else None,  # type: ignore[arg-type]
             None if (power := backend.info.power) is None else power.energy_j(now.busy_ns, now.idle_ns),
+            ("closed", "half_open", "open").index(health.breaker),
+            health.gate,
+            health.ejections,
         )

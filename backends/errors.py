@@ -71,13 +71,15 @@ class Unsupported(RequestRefused):
 
 
 class Saturated(BackendError):
-    """The backend's queue is full; `retry_after_s` is its own estimate of when to come back."""
+    """The backend's queue is full; `retry_after_s` is its own estimate of when to come back, `told` says that a service
+    itself has asked to be left alone for so long."""
 
     retryable = True
 
-    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+    def __init__(self, message: str, retry_after_s: float = 1.0, *, told: bool = False) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.told = told
 
 
 class Unavailable(BackendError):

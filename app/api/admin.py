@@ -18,6 +18,7 @@ from app.errors import NotFound, Unauthorized
 from app.fleet.fleet import Fleet
 from app.routing.residuals import QUANTILE, Residuals
 from app.routing.types import BackendView
+from backends.clock import Clock
 
 
 class Renderer(Protocol):
@@ -26,7 +27,9 @@ class Renderer(Protocol):
     def render(self, accept: str) -> tuple[bytes, str]: ...
 
 
-def admin_api(fleet: Fleet, metrics: Renderer, config: Callable[[], Mapping[str, Any]], token: str | None) -> FastAPI:
+def admin_api(
+    fleet: Fleet, metrics: Renderer, config: Callable[[], Mapping[str, Any]], token: str | None, clock: Clock
+) -> FastAPI:
     """`config()` is the running configuration without its secrets."""
     api = FastAPI(
         title="Turnout admin",
@@ -45,17 +48,17 @@ def admin_api(fleet: Fleet, metrics: Renderer, config: Callable[[], Mapping[str,
 
     @api.get("/admin/backends")
     async def backends() -> dict[str, Any]:
-        return {"backends": [_backend(fleet, name) for name in fleet.backends]}
+        return {"backends": [_backend(fleet, name, clock.now_ns()) for name in fleet.backends]}
 
     @api.post("/admin/backends/{name}/drain")
     async def drain(name: str) -> dict[str, Any]:
         fleet.set_drained(name, drained=True)
-        return _backend(fleet, name)
+        return _backend(fleet, name, clock.now_ns())
 
     @api.post("/admin/backends/{name}/undrain")
     async def undrain(name: str) -> dict[str, Any]:
         fleet.set_drained(name, drained=False)
-        return _backend(fleet, name)
+        return _backend(fleet, name, clock.now_ns())
 
     @api.get("/admin/decisions")
     async def decisions(limit: int = 50) -> dict[str, Any]:
@@ -89,10 +92,10 @@ def _guard(token: str | None) -> Callable[[Request], Awaitable[None]]:
     return check
 
 
-def _backend(fleet: Fleet, name: str) -> dict[str, Any]:
+def _backend(fleet: Fleet, name: str, now_ns: int) -> dict[str, Any]:
     backend = fleet.backends[name]
     info, now, load = backend.info, backend.snapshot(), fleet.state.loads.get(name)
-    trouble = fleet.troubles.of(name)
+    trouble, health = fleet.troubles.of(name), fleet.health.look(name, now_ns)
     views = [view for listed in fleet.snapshot.views.values() for view in listed if view.name == name]
     return {
         "name": name,
@@ -102,6 +105,9 @@ def _backend(fleet: Fleet, name: str) -> dict[str, Any]:
         "chips": info.chips,
         "drained": any(view.drained for view in views),
         "failing": None if trouble is None else {"failures": trouble.failures, "last_error": trouble.last_error},
+        "breaker": health.breaker,
+        "gated": None if health.gate is None else {"reason": health.gate, "opens_in_s": health.opens_in_s},
+        "ejections": health.ejections,
         "in_flight": load.sequences if load else 0,
         "running": now.running,
         "waiting": now.waiting,

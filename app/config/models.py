@@ -254,6 +254,57 @@ class RoutingConfig(Section):
     receipts_kept: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
 
 
+class RetryConfig(Section):
+    """How many retries all traffic may cause: `share` of requests, and `at_least_per_10s` however few those are."""
+
+    share: Ratio = 0.1
+    at_least_per_10s: float = Field(default=3.0, ge=0, le=1000)
+
+
+class GuardConfig(Section):
+    """When a backend that says nothing is left: after `times_q90` times the predicted 0.9 quantile, at least
+    `at_least_s`, if somebody else takes the request; a stream after `at_most_s` in any case."""
+
+    times_q90: float = Field(default=5.0, ge=1, le=100)
+    at_least_s: float = Field(default=2.0, gt=0, le=3600)
+    at_most_s: float = Field(default=300.0, gt=0, le=86400)
+
+
+class NoHedge(Section):
+    """One backend is asked at a time."""
+
+    type: Literal["none"]
+
+
+class DelayedHedge(Section):
+    """A second backend is asked when the first has said nothing for `times_q90` times its predicted 0.9 quantile; for
+    at most `share` of requests. Both are billed."""
+
+    type: Literal["delayed"]
+    times_q90: float = Field(default=1.1, ge=0.1, le=100)
+    at_least_s: float = Field(default=0.05, gt=0, le=3600)
+    share: Ratio = 0.05
+
+
+class QueueConfig(Section):
+    """Requests that wait in the gateway when policy holds them: in all, per tenant, and for how long at most.
+    `re_decisions` are made at most whenever a backend has room again."""
+
+    max_waiting: PositiveInt = 1000
+    max_waiting_per_tenant: PositiveInt = 1000
+    max_wait_s: float = Field(default=30.0, gt=0, le=3600)
+    re_decisions: Annotated[int, Field(ge=1, le=100)] = 4
+
+
+class DispatchConfig(Section):
+    """How requests are retried, hedged and held."""
+
+    retry: RetryConfig = RetryConfig()
+    guard: GuardConfig = GuardConfig()
+    hedge: Annotated[NoHedge | DelayedHedge, Field(discriminator="type")] = NoHedge(type="none")
+    queue: QueueConfig = QueueConfig()
+
+
 class CacheOff(Section):
     """No response cache."""
 
@@ -336,5 +387,6 @@ class Config(Section):
     slo: dict[Name, SloConfig]
     policies: dict[Name, PolicyConfig] = {}
     routing: RoutingConfig = RoutingConfig()
+    dispatch: DispatchConfig = DispatchConfig()
     cache: Cache = MemoryCache(type="memory")
     ledger: LedgerConfig = LedgerConfig()

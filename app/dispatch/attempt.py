@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
 from app.dispatch.commands import Ask
 from app.dispatch.flight import AttemptEnd, Flight
@@ -13,6 +14,13 @@ from backends.base import Generation
 from backends.clock import Clock
 from backends.errors import BackendError
 from backends.types import EngineShare, Event, GenerationRequest, TokenChunk, Usage
+
+
+class Began(NamedTuple):
+    """An attempt and its first event."""
+
+    attempt: Attempt
+    first: Event
 
 
 class Attempt:
@@ -32,6 +40,9 @@ class Attempt:
         self._clock = clock
         self._settled = settled
         self._usage: Usage | None = None
+        self._doom: BackendError | None = None
+        self.lost = False
+        """Another attempt at the same request began first."""
         backend = fleet.backends[flight.chosen.view.name]
         self._heard = fleet.heard(flight.chosen.view.name)
         # A real service that does not stream says everything at its end: when its first token was there, nobody knows.
@@ -84,7 +95,7 @@ class Attempt:
             await self._finish("failed", error)
             raise
         except asyncio.CancelledError:
-            await self._finish("cancelled")
+            await self.drop()
             raise
         except BaseException:  # a bug of the backend's is no doing of the client's
             await self._finish("failed")
@@ -95,6 +106,14 @@ class Attempt:
         elif self.request.stream:
             self._heard.ns = self._clock.now_ns()
         return event
+
+    def doom(self, error: BackendError) -> None:
+        """Whoever cancels it now does so because of this failure."""
+        self._doom = error
+
+    async def drop(self) -> None:
+        """Stop early: failed if it is doomed, else cancelled. Does nothing once settled."""
+        await self._finish("cancelled" if self._doom is None else "failed", self._doom)
 
     async def cancel(self) -> None:
         """Stop early; what was generated so far is billed. Does nothing once settled."""

@@ -17,23 +17,15 @@ class Flight:
     """Holds a reservation from dispatch until `ended`; times are those of whoever reports them."""
 
     __slots__ = (
-        "_fleet",
-        "_reservation",
-        "_sent_s",
-        "chosen",
-        "decision",
-        "dispatched_ns",
-        "end",
-        "ended_ns",
-        "error",
-        "first_token_ns",
-        "number",
+        "_fleet", "_reservation", "_sent_s", "_ticket", "chosen", "decision", "dispatched_ns", "end", "ended_ns",
+        "error", "first_token_ns", "number", "why",
     )  # fmt: skip
 
     def __init__(self, ask: Ask, fleet: Fleet, now_ns: int) -> None:
         chosen = ask.decision.chosen
         assert chosen is not None, "what is asked was chosen"
         self.number = ask.number
+        self.why = ask.why
         self.decision: Decision = ask.decision
         self.chosen: Candidate = chosen
         self.dispatched_ns = now_ns
@@ -44,27 +36,36 @@ class Flight:
         self._reservation = ask.reservation
         self._sent_s = 0.0
         self._fleet = fleet
+        self._ticket = fleet.health.begin(chosen.view.name, now_ns)
 
     def first_token(self, now_ns: int) -> None:
         """The prompt has been read, and the first token of the answer was seen."""
         self.first_token_ns = now_ns
         self._fleet.first_token(self._reservation, now_ns)
         self._sent_s = self._fleet.state.load(self.chosen.view.name).reading.sent_s
+        if self._fleet.state.gates:  # a probe has its answer now; its last token may be minutes away
+            self._ticket = self._fleet.health.began(self.chosen, self._ticket, self.ttft_s(), now_ns)
 
     def ended(self, end: AttemptEnd, now_ns: int, error: BackendError | None = None) -> None:
         """Give the place back. Called once."""
         self.end, self.ended_ns, self.error = end, now_ns, error
         if self.first_token_ns is None:
             self._fleet.first_token(self._reservation, now_ns)
-        self._fleet.release(self._reservation, now_ns)
+        fleet, name = self._fleet, self.chosen.view.name
         if end == "failed":
-            self._fleet.troubles.failed(self.chosen.view.name, error, now_ns)
+            fleet.troubles.failed(name, error, now_ns)
+            fleet.health.failed(name, self._ticket, error, now_ns)
         elif end == "ok":
-            self._fleet.troubles.answered(self.chosen.view.name)
+            fleet.troubles.answered(name)
+            fleet.health.answered(self.chosen, self._ticket, self.ttft_s(), now_ns)
+        else:
+            fleet.health.abandoned(name, self._ticket, now_ns)
+        fleet.release(self._reservation, now_ns)
 
     def abandoned(self, now_ns: int) -> None:
         """Nothing was asked after all: the place is free again, and nothing is learned."""
         self._fleet.first_token(self._reservation, now_ns)
+        self._fleet.health.abandoned(self.chosen.view.name, self._ticket, now_ns)
         self._fleet.release(self._reservation, now_ns)
 
     def ttft_s(self) -> float | None:

@@ -6,10 +6,11 @@ requests arriving together never see the same backend as idle.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from app.errors import NotFound
+from app.fleet.health import GATES, LONGEST_RETRY_AFTER_S, Health
 from app.fleet.receipts import Receipts
 from app.fleet.troubles import Troubles
 from app.routing.policy import Policy
@@ -35,6 +36,10 @@ class Fleet:
         self.receipts = receipts
         self.state = RoutingState()
         self.troubles = Troubles()
+        self.health = Health(self.state.gates, seed)
+        self.health.know(snapshot.views)
+        self.released: Callable[[str, int], None] | None = None
+        """Told which backend has room again, and when: held requests wait for that."""
         self._seed = seed
 
     async def start(self) -> None:
@@ -66,6 +71,8 @@ class Fleet:
         decision, delta = self._decide(request, now_ns)
         if delta.reservation is not None:
             self.state.reserve(delta.reservation, now_ns)
+            if decision.reason == "panic":
+                self.health.panics += 1
         for name, value in delta.sticky:
             self.state.sticky[name] = value
         return decision, delta.reservation
@@ -84,6 +91,8 @@ class Fleet:
     def release(self, reservation: Reservation, now_ns: int) -> None:
         """The request has left the backend."""
         self.state.release(reservation, now_ns)
+        if self.released is not None:
+            self.released(reservation.backend, now_ns)
 
     def observe(self, outcome: Outcome, now_ns: int) -> None:
         """Learn from an attempt."""
@@ -100,8 +109,26 @@ class Fleet:
         receipts = self.receipts
         seed = self._seed + receipts.next_number()
         decision, delta = policy.decide(request, self.snapshot, self.state, now_ns, seed, receipts.next_id())
+        if decision.chosen is None and decision.reason == "no_candidates" and self.state.gates:
+            decision, delta = self._panic(policy, decision, delta, now_ns)
         receipts.keep(decision)
         return decision, delta
+
+    def _panic(self, policy: Policy, refused: Decision, delta: Delta, now_ns: int) -> tuple[Decision, Delta]:
+        """Gates left nobody. Where they are guesses, the backend shut longest ago is asked nonetheless (reason
+        `panic`); a request that has been tried elsewhere already is not worth that. Else: when the first gate opens."""
+        request, gates = refused.request, self.state.gates
+        for name in () if request.exclude else self.health.last_resorts(refused.rejected):
+            gate = gates.pop(name)
+            decision, found = policy.decide(request, self.snapshot, self.state, now_ns, refused.seed, refused.id)
+            gates[name] = gate
+            if decision.chosen is not None:
+                return decision._replace(reason="panic"), found
+        opens_ns = [gates[name].until_ns for name, reason in refused.rejected if name in gates and reason in GATES]
+        if not opens_ns:
+            return refused, delta
+        wait_s = min(max(0.001, (min(opens_ns) - now_ns) / 1e9), LONGEST_RETRY_AFTER_S)
+        return refused._replace(retry_after_s=wait_s), delta
 
     def set_drained(self, name: str, *, drained: bool) -> None:
         """Take a backend out of (or back into) the running; what it already serves goes on.

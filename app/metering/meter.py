@@ -95,5 +95,7 @@ class Meter:
         if bill.effective is None:
             metrics.unpriced.add((record.model, backend))
         elif record.outcome != "ok":
-            reason = "client_gone" if record.outcome == "cancelled" else "failed"
+            reason = (
+                "hedge" if record.reason == "hedge" else "client_gone" if record.outcome == "cancelled" else "failed"
+            )
             metrics.wasted.add((backend, reason), bill.effective.total_nusd)

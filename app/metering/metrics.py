@@ -30,7 +30,8 @@ MONEY = ("model", "backend", "substrate", "tenant", "kind")
 
 
 class BackendGauge(NamedTuple):
-    """What is read of a backend at scrape time. Chip seconds are engine time times chips."""
+    """What is read of a backend at scrape time. Chip seconds are engine time times chips; `breaker` is 0 closed,
+    1 half-open, 2 open; `gate` why it gets nothing just now."""
 
     backend: str
     substrate: str
@@ -40,6 +41,9 @@ class BackendGauge(NamedTuple):
     provisioned_chip_ns: int
     capacity_nusd: int | None
     energy_j: float | None
+    breaker: int = 0
+    gate: str | None = None
+    ejections: int = 0
 
 
 class Metrics:
@@ -62,7 +66,10 @@ class Metrics:
         self._declare_counters()
         self._declare_histograms()
         info = {"hash": config_hash}, {"version": version}
-        self.registry.register(_Exported(self._counters, self._histograms, backends, *info, references))
+        self.held: Callable[[], Mapping[str, int]] = dict
+        """How many requests wait in the gateway, by priority class; set by whoever has the queue."""
+        exported = _Exported(self._counters, self._histograms, backends, *info, references, lambda: self.held())
+        self.registry.register(exported)
 
     def model(self, name: str | None) -> str:
         """The label value for a model a client asked for; None where the request was not understood."""
@@ -124,6 +131,7 @@ class Metrics:
         self.rejected = add("candidates_rejected", "Backends that could not win, and why", ("backend", "reason"))
         self.upstream_errors = add("upstream_errors", "Failed attempts", ("backend", "reason"))
         self.retries = add("retries", "Attempts beyond a request's first", ("backend", "reason"))
+        self.hedges = add("hedges", "Second backends asked beside a slow first, by how it ended", ("backend", "result"))
         self.disconnects = add("client_disconnects", "Clients that left early", ("phase",))
         self.rejections = add("rejections", "Requests turned away", ("tenant", "reason"))
         self.ledger_dropped = add("ledger_dropped_rows", "Ledger rows lost because the queue was full", ())
@@ -136,6 +144,7 @@ class Metrics:
         self.ttft = add("time_to_first_token_seconds", "From request received to first token", by_model, TTFT_S)
         self.tpot = add("time_per_output_token_seconds", "(last - first) / (n - 1)", by_model, TPOT_S)
         self.overhead = add("overhead_seconds", "What the gateway adds", ("stage",), OVERHEAD_S)
+        self.queue_wait = add("queue_wait_seconds", "Time in the gateway's queue", ("priority", "result"), LATENCY_S)
         self.request_tokens = add("request_tokens", "Length mix", ("model", "kind"), TOKENS)
         self.cache_operation = add("cache_operation_duration_seconds", "Cache operations", ("op", "result"), OVERHEAD_S)
         self.prediction = add("prediction_ratio", "Predicted / actual", ("backend", "quantity"), RATIO)
@@ -172,7 +181,9 @@ class _Exported(Collector):
         config: Mapping[str, str],
         build: Mapping[str, str],
         references: Mapping[str, str],
+        held: Callable[[], Mapping[str, int]],
     ) -> None:
+        self._held = held
         self._counters = tuple(counters)
         self._histograms = tuple(histograms)
         self._backends = backends
@@ -184,7 +195,13 @@ class _Exported(Collector):
         """Every family, in a stable order."""
         yield from map(counter_family, self._counters)
         yield from map(histogram_family, self._histograms)
-        yield from self._backend_families()
+        backends = list(self._backends())
+        yield from _backend_families(backends)
+        yield from _health_families(backends)
+        held = GaugeMetricFamily("turnout_held_requests", "Requests waiting in the gateway", labels=("priority",))
+        for priority, waiting in self._held().items():
+            held.add_metric((priority,), waiting)
+        yield held
         yield _info("turnout_config_info", "The running configuration", self._config)
         yield _info("turnout_build_info", "The running version", self._build)
         reference = GaugeMetricFamily(
@@ -194,29 +211,42 @@ class _Exported(Collector):
             reference.add_metric((model, backend), 1)
         yield reference
 
-    def _backend_families(self) -> Iterator[Metric]:
-        labels = ("backend", "substrate")
-        inflight = GaugeMetricFamily("turnout_inflight_requests", "Sequences in flight", labels=("backend",))
-        queued = GaugeMetricFamily("turnout_queue_depth", "Requests waiting at the backend", labels=("backend",))
-        provisioned = CounterMetricFamily("turnout_backend_provisioned_chip_seconds", "Chip time bought", labels=labels)
-        busy = CounterMetricFamily("turnout_backend_busy_chip_seconds", "Chip time used", labels=labels)
-        capacity = CounterMetricFamily(
-            "turnout_backend_capacity_cost_usd", "What was bought; idle = this minus cost", labels=labels
-        )
-        energy = CounterMetricFamily(
-            "turnout_backend_energy_estimate_joules", "Estimated from TDP and utilisation, idle included", labels=labels
-        )
-        for backend in self._backends():
-            where = (backend.backend, backend.substrate)
-            inflight.add_metric((backend.backend,), backend.in_flight)
-            queued.add_metric((backend.backend,), backend.waiting)
-            if backend.capacity_nusd is not None:
-                provisioned.add_metric(where, backend.provisioned_chip_ns / 1e9)
-                busy.add_metric(where, backend.busy_chip_ns / 1e9)
-                capacity.add_metric(where, backend.capacity_nusd / 1e9)
-            if backend.energy_j is not None:
-                energy.add_metric(where, backend.energy_j)
-        yield from (inflight, queued, provisioned, busy, capacity, energy)
+
+def _backend_families(backends: Iterable[BackendGauge]) -> Iterator[Metric]:
+    labels = ("backend", "substrate")
+    inflight = GaugeMetricFamily("turnout_inflight_requests", "Sequences in flight", labels=("backend",))
+    queued = GaugeMetricFamily("turnout_queue_depth", "Requests waiting at the backend", labels=("backend",))
+    provisioned = CounterMetricFamily("turnout_backend_provisioned_chip_seconds", "Chip time bought", labels=labels)
+    busy = CounterMetricFamily("turnout_backend_busy_chip_seconds", "Chip time used", labels=labels)
+    capacity = CounterMetricFamily(
+        "turnout_backend_capacity_cost_usd", "What was bought; idle = this minus cost", labels=labels
+    )
+    energy = CounterMetricFamily(
+        "turnout_backend_energy_estimate_joules", "Estimated from TDP and utilisation, idle included", labels=labels
+    )
+    for backend in backends:
+        where = (backend.backend, backend.substrate)
+        inflight.add_metric((backend.backend,), backend.in_flight)
+        queued.add_metric((backend.backend,), backend.waiting)
+        if backend.capacity_nusd is not None:
+            provisioned.add_metric(where, backend.provisioned_chip_ns / 1e9)
+            busy.add_metric(where, backend.busy_chip_ns / 1e9)
+            capacity.add_metric(where, backend.capacity_nusd / 1e9)
+        if backend.energy_j is not None:
+            energy.add_metric(where, backend.energy_j)
+    yield from (inflight, queued, provisioned, busy, capacity, energy)
+
+
+def _health_families(backends: Iterable[BackendGauge]) -> Iterator[Metric]:
+    breaker = GaugeMetricFamily("turnout_breaker_state", "0 closed, 1 half-open, 2 open", labels=("backend",))
+    gated = GaugeMetricFamily("turnout_backend_gated", "Gets nothing just now, and why", labels=("backend", "reason"))
+    ejections = CounterMetricFamily("turnout_ejections", "Times a backend was shut as an outlier", labels=("backend",))
+    for backend in backends:
+        breaker.add_metric((backend.backend,), backend.breaker)
+        ejections.add_metric((backend.backend,), backend.ejections)
+        if backend.gate is not None:
+            gated.add_metric((backend.backend, backend.gate), 1)
+    yield from (breaker, gated, ejections)
 
 
 def _info(name: str, documentation: str, labels: Mapping[str, str]) -> GaugeMetricFamily:

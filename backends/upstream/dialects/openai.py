@@ -138,7 +138,7 @@ def refusal(
     if status in (408, 504):
         return BackendTimeout(text)
     if status == 429:
-        return Saturated(text, _retry_after_s(headers, wall_s))
+        return Saturated(text, _retry_after_s(headers, wall_s), told=True)
     if 400 <= status < 500:
         field = param and shown(param, api_key)
         if code in _CONTEXT_CODES or _CONTEXT_WORDS.search(said):

@@ -14,6 +14,7 @@ from app.api.public import public_api
 from app.fleet.fleet import Fleet
 from app.fleet.receipts import Receipts
 from app.planning import Planner
+from backends.clock import VirtualClock
 from tests.builders import make_snapshot
 
 
@@ -30,7 +31,7 @@ def called(dependant: Dependant) -> list[Callable[..., object]]:
 def test_every_endpoint_and_guard_is_a_coroutine() -> None:
     fleet = Fleet({}, make_snapshot(), {}, Receipts(1, "d-"), 0)
     apis: list[FastAPI] = [
-        admin_api(fleet, NoMetrics(), dict, "token"),
+        admin_api(fleet, NoMetrics(), dict, "token", VirtualClock()),
         public_api(Planner({}, {}, "p"), fleet.substrates, lambda: None),
     ]
     routes = [route for api in apis for route in api.routes if isinstance(route, APIRoute)]

@@ -313,7 +313,7 @@ def test_the_example_is_whole_and_shows_defaults() -> None:
     missing = {key for key in keys if not re.search(rf"\b{key}\b", text)}
     assert not missing, f"config/turnout.yaml should show {missing}"
     example, plain = load(None, {}).config, models.Config.model_construct()
-    for name in ("server", "routing", "cache", "ledger"):
+    for name in ("server", "routing", "dispatch", "cache", "ledger"):
         assert getattr(example, name) == getattr(plain, name), name
 
 
