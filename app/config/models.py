@@ -38,6 +38,7 @@ class ServerConfig(Section):
     body_limit_bytes: PositiveInt = 8 * 1024 * 1024
     drain_delay_s: float = Field(default=0.0, ge=0, le=3600)
     drain_timeout_s: float = Field(default=30.0, ge=0, le=86400)
+    watch_config: bool = False
 
 
 class ModelConfig(Section):

@@ -26,6 +26,15 @@ class Receipts:
         self._ring[self._next % len(self._ring)] = decision
         self._next += 1
 
+    def resize(self, kept: int) -> None:
+        """Keep as many from now on; what fits of the newest stays."""
+        if kept == len(self._ring):
+            return
+        newest = self.latest(kept)
+        self._ring = [None] * kept
+        for age, decision in enumerate(newest, start=1):
+            self._ring[(self._next - age) % kept] = decision
+
     def get(self, decision_id: str) -> Decision | None:
         """The decision of that id, unless it is too old."""
         try:

@@ -61,8 +61,35 @@ class Metrics:
         self._histograms: list[Buckets] = []
         self._declare_counters()
         self._declare_histograms()
-        info = {"hash": config_hash}, {"version": version}
-        self.registry.register(_Exported(self._counters, self._histograms, backends, *info, references))
+        self.reload_ok = True
+        self.reloaded_wall_ns = 0
+        self.config_hash = config_hash
+        self.references = references
+        self.registry.register(_Exported(self, self._counters, self._histograms, backends, version))
+
+    def configured(self, models: Iterable[str], config_hash: str, references: Mapping[str, str]) -> None:
+        """Another configuration holds; what was counted under names that are gone stays counted."""
+        self._models = frozenset(models)
+        self.config_hash = config_hash
+        self.references = references
+
+    def reloaded(self, wall_ns: int) -> None:
+        """The configuration in the files is the one that runs."""
+        self.reload_ok, self.reloaded_wall_ns = True, wall_ns
+
+    def not_reloaded(self) -> None:
+        """The configuration in the files could not be taken over."""
+        self.reload_ok = False
+
+    def reload_gauges(self) -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
+        """Prometheus' own names for how its last reload went."""
+        ok = GaugeMetricFamily("turnout_config_last_reload_successful", "Whether the last reload was taken over")
+        ok.add_metric((), self.reload_ok)
+        when = GaugeMetricFamily(
+            "turnout_config_last_reload_success_timestamp_seconds", "When a configuration was last taken over"
+        )
+        when.add_metric((), self.reloaded_wall_ns / 1e9)
+        return ok, when
 
     def model(self, name: str | None) -> str:
         """The label value for a model a client asked for; None where the request was not understood."""
@@ -126,6 +153,7 @@ class Metrics:
         self.retries = add("retries", "Attempts beyond a request's first", ("backend", "reason"))
         self.disconnects = add("client_disconnects", "Clients that left early", ("phase",))
         self.rejections = add("rejections", "Requests turned away", ("tenant", "reason"))
+        self.reloads = add("config_reloads", "Reloads by what came of them", ("result",))
         self.ledger_dropped = add("ledger_dropped_rows", "Ledger rows lost because the queue was full", ())
         self.label_overflow = add("label_overflow", "Label values outside their closed set", ("label",))
 
@@ -166,31 +194,30 @@ class _Exported(Collector):
 
     def __init__(
         self,
+        metrics: Metrics,
         counters: Iterable[Cells],
         histograms: Iterable[Buckets],
         backends: Callable[[], Iterable[BackendGauge]],
-        config: Mapping[str, str],
-        build: Mapping[str, str],
-        references: Mapping[str, str],
+        version: str,
     ) -> None:
+        self._metrics = metrics
         self._counters = tuple(counters)
         self._histograms = tuple(histograms)
         self._backends = backends
-        self._config = config
-        self._build = build
-        self._references = references
+        self._version = version
 
     def collect(self) -> Iterator[Metric]:
         """Every family, in a stable order."""
         yield from map(counter_family, self._counters)
         yield from map(histogram_family, self._histograms)
         yield from self._backend_families()
-        yield _info("turnout_config_info", "The running configuration", self._config)
-        yield _info("turnout_build_info", "The running version", self._build)
+        yield _info("turnout_config_info", "The running configuration", {"hash": self._metrics.config_hash})
+        yield _info("turnout_build_info", "The running version", {"version": self._version})
+        yield from self._metrics.reload_gauges()
         reference = GaugeMetricFamily(
             "turnout_reference_info", "Which backend a model's reference price is of", labels=("model", "backend")
         )
-        for model, backend in self._references.items():
+        for model, backend in self._metrics.references.items():
             reference.add_metric((model, backend), 1)
         yield reference
 

@@ -129,6 +129,11 @@ class RoutingState:
             found = self.lengths[model] = Lengths()
         return found
 
+    def forget(self, backend: str) -> None:
+        """Unlearn a backend that is another one now; what is in flight there still is."""
+        self.corrections = {key: value for key, value in self.corrections.items() if key[0] != backend}
+        self.gates.pop(backend, None)
+
     def reserve(self, reservation: Reservation, now_ns: int) -> None:
         """Count a dispatched request as in flight."""
         load = self.load(reservation.backend)

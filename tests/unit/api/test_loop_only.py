@@ -17,9 +17,24 @@ from app.planning import Planner
 from tests.builders import make_snapshot
 
 
-class NoMetrics:
-    def render(self, accept: str) -> tuple[bytes, str]:
+class EmptyDesk:
+    def fleet(self) -> Fleet:
+        return Fleet({}, make_snapshot(), {}, Receipts(1, "d-"), 0)
+
+    def token(self) -> str:
+        return "token"
+
+    def config(self) -> dict[str, object]:
+        return {}
+
+    def status(self) -> dict[str, object]:
+        return {}
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
         return b"", "text/plain"
+
+    async def reload(self, *, dry_run: bool) -> dict[str, object]:
+        return {}
 
 
 def called(dependant: Dependant) -> list[Callable[..., object]]:
@@ -28,10 +43,10 @@ def called(dependant: Dependant) -> list[Callable[..., object]]:
 
 
 def test_every_endpoint_and_guard_is_a_coroutine() -> None:
-    fleet = Fleet({}, make_snapshot(), {}, Receipts(1, "d-"), 0)
+    desk = EmptyDesk()
     apis: list[FastAPI] = [
-        admin_api(fleet, NoMetrics(), dict, "token"),
-        public_api(Planner({}, {}, "p"), fleet.substrates, lambda: None),
+        admin_api(desk),
+        public_api(lambda: Planner({}, {}, "p"), desk.fleet().substrates, lambda: None),
     ]
     routes = [route for api in apis for route in api.routes if isinstance(route, APIRoute)]
     assert len(routes) >= 11
