@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from typing import Any
 
-from app import __version__
+from app import __version__, aliases
 from app.api.admin import admin_api
 from app.api.front import AsgiApp, CommonHeaders, Front
 from app.api.hot import HotEndpoints
@@ -19,16 +20,17 @@ from app.cache.base import ResponseCache
 from app.cache.build import build as build_cache
 from app.config.changes import same_backend
 from app.config.load import LoadedConfig, load, redacted, to_spec
-from app.config.models import BackendConfig, CacheOff, Config
+from app.config.models import BackendConfig, CacheOff, Config, LiveBackendConfig
 from app.dispatch.dispatcher import Dispatcher
 from app.edition import Edition, Spent
 from app.fleet.fleet import Fleet
+from app.fleet.monitor import Monitor, Page, Target
 from app.fleet.receipts import Receipts
 from app.ids import Ids
 from app.metering import cost
 from app.metering.ledger.ledger import Ledger
 from app.metering.meter import Meter, PriceTable
-from app.metering.metrics import BackendGauge, Metrics
+from app.metering.metrics import BackendGauge, Metrics, SignalGauge
 from app.planning import Planner
 from app.reload import Reloader
 from app.routing import discovery
@@ -51,6 +53,7 @@ class Gateway:
     metrics: Metrics
     ledger: Ledger
     reloader: Reloader
+    monitor: Monitor
     _why_not_ready: list[str]
 
     @property
@@ -81,6 +84,8 @@ class Gateway:
             stack.push_async_callback(self.ledger.aclose)
             stack.push_async_callback(self._close_edition)
             await self.fleet.start()
+            stack.push_async_callback(self.monitor.aclose)
+            self.monitor.watch(_targets(self.edition))
             stack.push_async_callback(self.reloader.aclose)
             self.reloader.start()
             self._why_not_ready.clear()
@@ -112,13 +117,21 @@ def build(
     """
     clock = clock or SystemClock()
     why_not_ready = ["starting"]
-    metrics = _metrics(loaded, lambda: reloader.current.gauges())
+    metrics = _metrics(loaded, lambda: reloader.current.gauges(), lambda: _signals(monitor))
     ledger = _ledger(loaded.config, metrics)
     press = _Press(clock, Ids(), metrics, ledger, backends, {})
     first = press.edition(loaded, None)
+    monitor = Monitor(
+        first.fleet.state,
+        clock,
+        loaded.config.routing.seed,
+        _page,
+        lambda backend, signal: metrics.monitor_failures.add((backend, signal)),
+    )
 
     def install(edition: Edition) -> None:
         front.hot = edition.hot
+        monitor.watch(_targets(edition))
         press.installed(edition)
 
     reloader = Reloader(first, read or partial(load, loaded.path), press.edition, install, metrics, clock)
@@ -132,8 +145,8 @@ def build(
         return reloader.current.headers
 
     front = Front(first.hot, CommonHeaders(public, headers, press.ids, clock), lambda: gateway.running())
-    admin = CommonHeaders(admin_api(_Desk(reloader, metrics, why_not_ready)), headers, press.ids, clock)
-    gateway = Gateway(front, admin, metrics, ledger, reloader, why_not_ready)
+    admin = CommonHeaders(admin_api(_Desk(reloader, metrics, monitor, why_not_ready)), headers, press.ids, clock)
+    gateway = Gateway(front, admin, metrics, ledger, reloader, monitor, why_not_ready)
     return gateway
 
 
@@ -164,7 +177,9 @@ class _Press:
         books = Bookkeeper(meter, self.metrics, clock, loaded.hash)
         same_cache = before is not None and before.loaded.config.cache == config.cache
         cache = before.cache if before is not None and same_cache else build_cache(config.cache, clock)
-        planner = Planner(config.models, config.slo, config.routing.default_policy)
+        planner = Planner(
+            config.models, config.slo, config.routing.default_policy, aliases.table(config.models, config.aliases)
+        )
         dispatcher = Dispatcher(fleet, clock, config.routing.max_attempts, books.decided)
         service = CompletionService(
             planner, fleet, dispatcher, cache, _cache_policy(config), books, clock, loaded.epoch
@@ -193,6 +208,7 @@ class _Desk:
 
     reloader: Reloader
     shown: Metrics
+    monitor: Monitor
     why_not_ready: list[str]
 
     def fleet(self) -> Fleet:
@@ -222,11 +238,36 @@ class _Desk:
             "in_flight": sum(load.sequences for load in fleet.state.loads.values()),
         }
 
+    def watched(self, name: str) -> Mapping[str, Any] | None:
+        return self.monitor.plain(name)
+
     def metrics(self, accept: str) -> tuple[bytes, str]:
         return self.shown.render(accept)
 
     async def reload(self, *, dry_run: bool) -> Mapping[str, Any]:
         return await self.reloader.reload(dry_run=dry_run)
+
+
+def _targets(edition: Edition) -> list[Target]:
+    """Who is to be looked after."""
+    return [
+        Target(edition.fleet.backends[each.name], told.metrics_url, told.interval_s, told.timeout_s)
+        for each in edition.loaded.config.backends
+        if isinstance(each, LiveBackendConfig) and (told := each.monitor) is not None
+    ]
+
+
+def _page(target: Target) -> Page:
+    """Imported where there is one: an emulated fleet needs no HTTP client."""
+    page: Page = import_module("backends.upstream.page").Page(target.name, target.metrics_url, target.timeout_s)
+    return page
+
+
+def _signals(monitor: Monitor) -> Iterable[SignalGauge]:
+    for watch in monitor:
+        info, ping = watch.target.backend.info, watch.signals["ping"]
+        up = False if ping.error is not None else True if ping.ever else None
+        yield SignalGauge(info.name, info.substrate, up, monitor.ages_s(watch))
 
 
 def _spent(before: Edition | None, made: Mapping[str, Backend]) -> Mapping[str, Spent]:
@@ -250,9 +291,13 @@ def _reference_names(config: Config) -> dict[str, str]:
     return {name: model.reference_backend for name, model in config.models.items() if model.reference_backend}
 
 
-def _metrics(loaded: LoadedConfig, gauges: Callable[[], Iterable[BackendGauge]]) -> Metrics:
+def _metrics(
+    loaded: LoadedConfig,
+    gauges: Callable[[], Iterable[BackendGauge]],
+    signals: Callable[[], Iterable[SignalGauge]],
+) -> Metrics:
     config = loaded.config
-    return Metrics(config.models, gauges, TENANTS, loaded.hash, __version__, _reference_names(config))
+    return Metrics(config.models, gauges, TENANTS, loaded.hash, __version__, _reference_names(config), signals)
 
 
 def _ledger(config: Config, metrics: Metrics) -> Ledger:

@@ -34,6 +34,10 @@ class Desk(Protocol):
         """Ready or not, which configuration, how its last reload went, how many backends and requests."""
         ...
 
+    def watched(self, name: str) -> Mapping[str, Any] | None:
+        """What the monitor knows of a backend; None if it is not looked after."""
+        ...
+
     def metrics(self, accept: str) -> tuple[bytes, str]:
         """The exposition and its content type."""
         ...
@@ -64,26 +68,26 @@ def admin_api(desk: Desk) -> FastAPI:
     async def status() -> Mapping[str, Any]:
         return desk.status()
 
-    _backend_routes(api, desk.fleet)
+    _backend_routes(api, desk)
     _decision_routes(api, desk.fleet)
     _config_routes(api, desk)
     return api
 
 
-def _backend_routes(api: FastAPI, fleet: Callable[[], Fleet]) -> None:
+def _backend_routes(api: FastAPI, desk: Desk) -> None:
     @api.get("/admin/backends")
     async def backends() -> dict[str, Any]:
-        return {"backends": [_backend(fleet(), name) for name in fleet().backends]}
+        return {"backends": [_backend(desk, name) for name in desk.fleet().backends]}
 
     @api.post("/admin/backends/{name}/drain")
     async def drain(name: str) -> dict[str, Any]:
-        fleet().set_drained(name, drained=True)
-        return _backend(fleet(), name)
+        desk.fleet().set_drained(name, drained=True)
+        return _backend(desk, name)
 
     @api.post("/admin/backends/{name}/undrain")
     async def undrain(name: str) -> dict[str, Any]:
-        fleet().set_drained(name, drained=False)
-        return _backend(fleet(), name)
+        desk.fleet().set_drained(name, drained=False)
+        return _backend(desk, name)
 
 
 def _decision_routes(api: FastAPI, fleet: Callable[[], Fleet]) -> None:
@@ -130,7 +134,8 @@ def _guard(current: Callable[[], str | None]) -> Callable[[Request], Awaitable[N
     return check
 
 
-def _backend(fleet: Fleet, name: str) -> dict[str, Any]:
+def _backend(desk: Desk, name: str) -> dict[str, Any]:
+    fleet = desk.fleet()
     backend = fleet.backends[name]
     info, now, load = backend.info, backend.snapshot(), fleet.state.loads.get(name)
     trouble = fleet.troubles.of(name)
@@ -143,6 +148,7 @@ def _backend(fleet: Fleet, name: str) -> dict[str, Any]:
         "chips": info.chips,
         "drained": any(view.drained for view in views),
         "failing": None if trouble is None else {"failures": trouble.failures, "last_error": trouble.last_error},
+        "monitor": desk.watched(name),
         "in_flight": load.sequences if load else 0,
         "running": now.running,
         "waiting": now.waiting,

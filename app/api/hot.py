@@ -116,7 +116,7 @@ class HotEndpoints:
             call = parsing.completion_call(wire, body, exchange.request_id, exchange.started_ns, exchange.options)
         exchange.call = call
         exchange.include_usage = parsing.include_usage(wire)
-        exchange.model = self._service.planner.resolve(call.model)
+        exchange.model = self._service.planner.resolve(call)
         return call
 
     async def _dry_run(self, exchange: Exchange, call: Call) -> None:

@@ -29,7 +29,6 @@ def public_api(
 
     @api.get("/v1/models/{name:path}")
     async def get_model(name: str) -> dict[str, Any]:
-        planner().resolve(name)
         return describe(name)
 
     @api.head("/healthz", include_in_schema=False)
@@ -46,16 +45,18 @@ def public_api(
         return JSONResponse({"status": "not ready", "reason": why_not}, status_code=503)
 
     def describe(name: str) -> dict[str, Any]:
-        model = planner().resolve(name)
-        config: ModelConfig = planner().models[model]
+        shares = planner().shares(name)
+        largest = max(shares, key=lambda share: share[1])[0]
+        config: ModelConfig = planner().models[largest]
         return {
             "id": name,
             "object": "model",
             "created": STARTED_EPOCH_S,
             "owned_by": "turnout",
             "turnout": {
-                "model": model,
-                "substrates": substrates(model),
+                "model": largest,
+                "shares": dict(shares),
+                "substrates": sorted({each for model, _ in shares for each in substrates(model)}),
                 "slo": config.slo,
                 "default_max_tokens": config.default_max_tokens,
             },

@@ -82,8 +82,10 @@ def show(backends: list[dict[str, Any]], console: Console) -> None:
 
 
 def _state(backend: dict[str, Any]) -> str:
-    failing = backend["failing"]
+    failing, monitor = backend["failing"], backend["monitor"]
     parts = ["drained"] if backend["drained"] else []
+    if monitor is not None and monitor["ping"]["ok"] is False:
+        parts.append("does not answer pings")
     if failing is not None:
         parts.append(f"failing ({failing['failures']}: {failing['last_error']})")
     return ", ".join(parts) or "ok"

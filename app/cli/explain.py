@@ -85,11 +85,12 @@ def command(
 def show(receipt: dict[str, Any], console: Console) -> None:
     """A receipt for people."""
     request, chosen = receipt["request"], receipt["chosen"]
+    alias = f" (asked for as {request['alias']})" if request.get("alias") else ""
     slo = ", ".join(f"{name[:-2]} {value * 1000:g} ms" for name, value in request["slo"].items() if value is not None)
     console.print(
         f"decision {receipt['id']}  policy {receipt['policy']}  config {receipt['config']}\n"
-        f"{request['model']}: about {request['prompt_tokens']} prompt tokens, {request['completion_tokens']} expected "
-        f"back; promised: {slo or 'nothing'}",
+        f"{request['model']}{alias}: about {request['prompt_tokens']} prompt tokens, "
+        f"{request['completion_tokens']} expected back; promised: {slo or 'nothing'}",
         highlight=False,
     )
     table = Table()

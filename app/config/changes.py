@@ -81,7 +81,7 @@ def compare(old: LoadedConfig, new: LoadedConfig) -> Changes:
     }
     named = {
         section: _differences(getattr(before, section), getattr(after, section))
-        for section in ("models", "slo", "policies")
+        for section in ("models", "aliases", "slo", "policies")
     }
     refused = [
         new.problem(

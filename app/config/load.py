@@ -304,7 +304,7 @@ def _hash(config: Config, sheets: Datasheets) -> str:
 def _epoch(config: Config, sheets: Datasheets) -> str:
     dump = config.model_dump(mode="json", include={"models", "backends"})
     for backend in dump["backends"]:
-        for name in ("pricing", "drained", "api_key", "timeouts", "max_connections", "profile"):
+        for name in ("pricing", "drained", "api_key", "timeouts", "max_connections", "profile", "monitor"):
             backend.pop(name, None)
     return _digest(dump, sheets)
 

@@ -154,6 +154,37 @@ class TimeoutsConfig(Section):
     whole_s: float = Field(default=600.0, gt=0, le=86400)
 
 
+def _service_url(url: str) -> str:
+    """Checked here, so that what stands in it is shown nowhere.
+
+    Raises: ValueError.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or not _port_is_one(parts):
+        raise ValueError("needs http:// or https://, a host and, if any, a port from 1 to 65535")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("may have neither credentials (use api_key) nor a query or a fragment")
+    if not url.isascii() or any(character <= " " for character in url):
+        raise ValueError("may not have spaces or other than ASCII characters")
+    return url
+
+
+class MonitorConfig(Section):
+    """Look after a service: ping it and, given `metrics_url`, read the load that vLLM or SGLang reports there."""
+
+    metrics_url: str | None = None
+    interval_s: float = Field(default=5.0, ge=0.1, le=3600)
+    timeout_s: float = Field(default=2.0, gt=0, le=60)
+
+    @field_validator("metrics_url")
+    @classmethod
+    def _usable(cls, url: str | None) -> str | None:
+        return None if url is None else _service_url(url)
+
+
 class LiveBackendConfig(_Backend):
     """One real service that speaks OpenAI's wire. `url` is what its paths follow; without a path, `/v1` is added."""
 
@@ -167,22 +198,12 @@ class LiveBackendConfig(_Backend):
     deployments: Annotated[tuple[LiveDeploymentConfig, ...], Field(min_length=1)]
     timeouts: TimeoutsConfig = TimeoutsConfig()
     max_connections: PositiveInt = 1024
+    monitor: MonitorConfig | None = None
 
     @field_validator("url")
     @classmethod
     def _usable(cls, url: str) -> str:
-        """Checked here, so that what stands in it is shown nowhere."""
-        try:
-            parts = urlsplit(url)
-        except ValueError:
-            raise ValueError("is not a URL") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname or not _port_is_one(parts):
-            raise ValueError("needs http:// or https://, a host and, if any, a port from 1 to 65535")
-        if "@" in parts.netloc or parts.query or parts.fragment:
-            raise ValueError("may have neither credentials (use api_key) nor a query or a fragment")
-        if not url.isascii() or any(character <= " " for character in url):
-            raise ValueError("may not have spaces or other than ASCII characters")
-        return url
+        return _service_url(url)
 
 
 def _mode(backend: object) -> str:
@@ -199,6 +220,14 @@ BackendConfig = Annotated[
         custom_error_message="there is no mode like that (there are: emulated, live)",
     ),
 ]
+
+
+Weight = Annotated[float, Field(ge=0, le=1e9)]
+AliasTarget = Annotated[
+    Annotated[Name, Tag("model")] | Annotated[dict[Name, Weight], Field(min_length=1), Tag("split")],
+    Discriminator(lambda target: "split" if isinstance(target, dict) else "model"),
+]
+"""A model, or models with the weights that a split of requests between them follows."""
 
 
 class SloConfig(Section):
@@ -323,6 +352,7 @@ class Config(Section):
     extends: str | None = None
     server: ServerConfig = ServerConfig()
     models: Annotated[dict[Name, ModelConfig], Field(min_length=1)]
+    aliases: dict[Name, AliasTarget] = {}
     backends: Annotated[tuple[BackendConfig, ...], Field(min_length=1)]
     slo: dict[Name, SloConfig]
     policies: dict[Name, PolicyConfig] = {}

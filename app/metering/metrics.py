@@ -42,8 +42,17 @@ class BackendGauge(NamedTuple):
     energy_j: float | None
 
 
+class SignalGauge(NamedTuple):
+    """What the monitor knows of a backend: whether it answers pings (None = not yet known), and how old that is."""
+
+    backend: str
+    substrate: str
+    up: bool | None
+    ages_s: Mapping[str, float]
+
+
 class Metrics:
-    """The registry and its families. `backends()` is asked at every scrape."""
+    """The registry and its families. `backends()` and `signals()` are asked at every scrape."""
 
     def __init__(
         self,
@@ -53,6 +62,7 @@ class Metrics:
         config_hash: str,
         version: str,
         references: Mapping[str, str],
+        signals: Callable[[], Iterable[SignalGauge]] = tuple,
     ) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
         self._models = frozenset(models)
@@ -65,7 +75,7 @@ class Metrics:
         self.reloaded_wall_ns = 0
         self.config_hash = config_hash
         self.references = references
-        self.registry.register(_Exported(self, self._counters, self._histograms, backends, version))
+        self.registry.register(_Exported(self, self._counters, self._histograms, backends, signals, version))
 
     def configured(self, models: Iterable[str], config_hash: str, references: Mapping[str, str]) -> None:
         """Another configuration holds; what was counted under names that are gone stays counted."""
@@ -130,6 +140,7 @@ class Metrics:
         self.requests = add(
             "requests", "Requests by HTTP status; 499 = client gone", ("model", "tenant", "endpoint", "code")
         )
+        self.aliases = add("alias_requests", "Requests for an alias, and the model each went to", ("alias", "model"))
         self.tokens = add("tokens", "Tokens by disjoint kind; prompt = uncached", MONEY)
         self.cost = add("cost_usd", "Effective cost: list price, or share of busy chip-hours", MONEY, nusd)
         self.list_cost = add("list_cost_usd", "The same tokens at the backend's public list price", MONEY, nusd)
@@ -150,6 +161,7 @@ class Metrics:
         self.decisions = add("decisions", "Decisions", ("model", "backend", "policy", "reason"))
         self.rejected = add("candidates_rejected", "Backends that could not win, and why", ("backend", "reason"))
         self.upstream_errors = add("upstream_errors", "Failed attempts", ("backend", "reason"))
+        self.monitor_failures = add("monitor_failures", "Pings and scrapes without an answer", ("backend", "signal"))
         self.retries = add("retries", "Attempts beyond a request's first", ("backend", "reason"))
         self.disconnects = add("client_disconnects", "Clients that left early", ("phase",))
         self.rejections = add("rejections", "Requests turned away", ("tenant", "reason"))
@@ -198,8 +210,10 @@ class _Exported(Collector):
         counters: Iterable[Cells],
         histograms: Iterable[Buckets],
         backends: Callable[[], Iterable[BackendGauge]],
+        signals: Callable[[], Iterable[SignalGauge]],
         version: str,
     ) -> None:
+        self._signals = signals
         self._metrics = metrics
         self._counters = tuple(counters)
         self._histograms = tuple(histograms)
@@ -211,6 +225,7 @@ class _Exported(Collector):
         yield from map(counter_family, self._counters)
         yield from map(histogram_family, self._histograms)
         yield from self._backend_families()
+        yield from self._signal_families()
         yield _info("turnout_config_info", "The running configuration", {"hash": self._metrics.config_hash})
         yield _info("turnout_build_info", "The running version", {"version": self._version})
         yield from self._metrics.reload_gauges()
@@ -220,6 +235,18 @@ class _Exported(Collector):
         for model, backend in self._metrics.references.items():
             reference.add_metric((model, backend), 1)
         yield reference
+
+    def _signal_families(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("turnout_backend_up", "Whether it answers pings", labels=("backend", "substrate"))
+        age = GaugeMetricFamily(
+            "turnout_state_age_seconds", "Since a live backend last told", labels=("backend", "signal")
+        )
+        for each in self._signals():
+            if each.up is not None:
+                up.add_metric((each.backend, each.substrate), each.up)
+            for signal, age_s in each.ages_s.items():
+                age.add_metric((each.backend, signal), age_s)
+        yield from (up, age)
 
     def _backend_families(self) -> Iterator[Metric]:
         labels = ("backend", "substrate")

@@ -5,6 +5,7 @@
     cursors      positions of policies that take turns
     lengths      characters per prompt token and tokens per answer, per model
     gates        backends that get nothing for now, with the reason (a breaker is open, an outlier ejected, ...)
+    scraped      what live backends' engines last reported of their load (`app.fleet.monitor`)
 
 `observe` is the only way to learn. Cache hits and cancelled answers never reach it as completed ones.
 """
@@ -96,10 +97,21 @@ class Gate(NamedTuple):
     until_ns: int
 
 
+class Scraped(NamedTuple):
+    """What an engine reported of itself, everybody's requests included; asked for at `at_ns`, and past `fresh_until_ns`
+    (both monotonic) it is stale: unknown, not zero. `kv_used_ratio` None = not told."""
+
+    running: int
+    waiting: int
+    kv_used_ratio: float | None
+    at_ns: int
+    fresh_until_ns: int
+
+
 class RoutingState:
     """All learned and sticky state of the decision."""
 
-    __slots__ = ("corrections", "cursors", "gates", "lengths", "loads")
+    __slots__ = ("corrections", "cursors", "gates", "lengths", "loads", "scraped")
 
     def __init__(self) -> None:
         self.loads: dict[str, Load] = {}
@@ -107,6 +119,7 @@ class RoutingState:
         self.cursors: dict[str, int] = {}
         self.lengths: dict[str, Lengths] = {}
         self.gates: dict[str, Gate] = {}
+        self.scraped: dict[str, Scraped] = {}
 
     def load(self, backend: str) -> Load:
         """The load of a backend, zero if it was never seen."""
@@ -133,6 +146,7 @@ class RoutingState:
         """Unlearn a backend that is another one now; what is in flight there still is."""
         self.corrections = {key: value for key, value in self.corrections.items() if key[0] != backend}
         self.gates.pop(backend, None)
+        self.scraped.pop(backend, None)
 
     def reserve(self, reservation: Reservation, now_ns: int) -> None:
         """Count a dispatched request as in flight."""

@@ -27,7 +27,7 @@ class RouteRequest(NamedTuple):
     expected answer length (all choices), `max_completion_tokens` the most it can become. `max_cost_nusd` None = no
     ceiling. Time since `arrived_ns` has been taken from the promise already (None = just now). Of negative `priority` a
     request may be shed; `may_hold` says whether the decision may be to wait. `blocks` are the chained hashes of the
-    prompt's whole blocks, `session` names a conversation.
+    prompt's whole blocks, `session` names a conversation, `alias` is what the model was asked for as, if not by name.
     """
 
     model: str
@@ -47,6 +47,7 @@ class RouteRequest(NamedTuple):
     may_hold: bool = True
     blocks: tuple[int, ...] = ()
     session: str | None = None
+    alias: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
