@@ -4,6 +4,7 @@
     ├── ConfigError             a configuration that cannot be used (file:line:column: path: message)
     ├── CalibrationError        measured points or a recorded run that cannot be read
     ├── ReloadError             a valid configuration that a running gateway cannot take over
+    ├── StateFileError          a routing state that cannot be restored
     ├── StartupError            a gateway that cannot start: a ledger file it cannot open, say
     └── ApiError                answered to a client in OpenAI's error shape
         ├── BadRequest          400 invalid_request_error, names `param`
@@ -47,6 +48,10 @@ class ConfigError(TurnoutError):
 
 class CalibrationError(TurnoutError):
     """Measured points or a recorded run that cannot be read."""
+
+
+class StateFileError(TurnoutError):
+    """A routing state in a file that cannot be restored."""
 
 
 class StartupError(TurnoutError):

@@ -26,6 +26,7 @@ from app.edition import Edition, Spent
 from app.fleet.fleet import Fleet
 from app.fleet.monitor import Monitor, Page, Target
 from app.fleet.receipts import Receipts
+from app.fleet.state_file import dump
 from app.ids import Ids
 from app.metering import cost
 from app.metering.ledger.ledger import Ledger
@@ -145,7 +146,7 @@ def build(
         return reloader.current.headers
 
     front = Front(first.hot, CommonHeaders(public, headers, press.ids, clock), lambda: gateway.running())
-    admin = CommonHeaders(admin_api(_Desk(reloader, metrics, monitor, why_not_ready)), headers, press.ids, clock)
+    admin = CommonHeaders(admin_api(_Desk(reloader, metrics, monitor, clock, why_not_ready)), headers, press.ids, clock)
     gateway = Gateway(front, admin, metrics, ledger, reloader, monitor, why_not_ready)
     return gateway
 
@@ -209,6 +210,7 @@ class _Desk:
     reloader: Reloader
     shown: Metrics
     monitor: Monitor
+    clock: Clock
     why_not_ready: list[str]
 
     def fleet(self) -> Fleet:
@@ -236,6 +238,15 @@ class _Desk:
                 "failing": [name for name in fleet.backends if fleet.troubles.of(name) is not None],
             },
             "in_flight": sum(load.sequences for load in fleet.state.loads.values()),
+        }
+
+    def state(self) -> Mapping[str, Any]:
+        fleet = self.fleet()
+        return {
+            "config": self.reloader.current.loaded.hash,
+            "next_decision": fleet.receipts.next_number(),
+            "drained_by_hand": dict(fleet.drained_by_hand),
+            "state": dump(fleet.state, self.clock.now_ns()),
         }
 
     def watched(self, name: str) -> Mapping[str, Any] | None:

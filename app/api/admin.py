@@ -38,6 +38,10 @@ class Desk(Protocol):
         """What the monitor knows of a backend; None if it is not looked after."""
         ...
 
+    def state(self) -> Mapping[str, Any]:
+        """What the router has counted and learned, for `turnout explain --state`."""
+        ...
+
     def metrics(self, accept: str) -> tuple[bytes, str]:
         """The exposition and its content type."""
         ...
@@ -67,6 +71,10 @@ def admin_api(desk: Desk) -> FastAPI:
     @api.get("/admin/status")
     async def status() -> Mapping[str, Any]:
         return desk.status()
+
+    @api.get("/admin/state")
+    async def state() -> Mapping[str, Any]:
+        return desk.state()
 
     _backend_routes(api, desk)
     _decision_routes(api, desk.fleet)

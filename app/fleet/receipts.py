@@ -21,6 +21,10 @@ class Receipts:
         """Its id."""
         return f"{self._id_prefix}{self._next:x}"
 
+    def resume(self, number: int) -> None:
+        """The next decision is given this number, as if there had been those before it."""
+        self._next = number
+
     def keep(self, decision: Decision) -> None:
         """Remember the decision that was given `next_id`; it takes the place of the oldest."""
         self._ring[self._next % len(self._ring)] = decision

@@ -30,6 +30,9 @@ class EmptyDesk:
     def watched(self, name: str) -> None:
         return None
 
+    def state(self) -> dict[str, object]:
+        return {}
+
     def status(self) -> dict[str, object]:
         return {}
 
