@@ -159,6 +159,8 @@ class Bookkeeper:
         """A request has been answered, one way or another; `sending_ns` is how long its reader kept us waiting."""
         metrics = self._metrics
         label = metrics.model(model)
+        if call is not None and model is not None and call.model != model:
+            metrics.aliases.add((call.model, model))
         tenant = metrics.tenant("default" if call is None else call.tenant)
         metrics.requests.add((label, tenant, endpoint, str(status)))
         if status == 499:

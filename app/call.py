@@ -24,6 +24,7 @@ class Options:
     tags: Mapping[str, str] | None = None
     debug: bool = False
     dry_run: bool = False
+    session: str | None = None
 
 
 NO_OPTIONS = Options()
@@ -56,6 +57,7 @@ class Call(NamedTuple):
     capabilities: frozenset[Capability] = frozenset()
     tenant: str = "default"
     priority: int = 0
+    user: str | None = None
 
     @property
     def choices(self) -> int:

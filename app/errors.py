@@ -3,12 +3,15 @@
     TurnoutError
     ├── ConfigError             a configuration that cannot be used (file:line:column: path: message)
     ├── CalibrationError        measured points or a recorded run that cannot be read
+    ├── ReloadError             a valid configuration that a running gateway cannot take over
+    ├── StateFileError          a routing state that cannot be restored
     ├── StartupError            a gateway that cannot start: a ledger file it cannot open, say
     └── ApiError                answered to a client in OpenAI's error shape
         ├── BadRequest          400 invalid_request_error, names `param`
         ├── Unauthorized        401 authentication_error (401 code invalid_api_key)
         ├── NotFound            404 unknown route or model
         ├── MethodNotAllowed    405
+        ├── Conflict            409 what was asked for does not go with what runs
         ├── PayloadTooLarge     413
         ├── Overloaded          429 every backend that could serve is full; carries retry-after-ms
         ├── NoBackend           503 nobody can serve this (drained, filtered out); says why
@@ -47,8 +50,16 @@ class CalibrationError(TurnoutError):
     """Measured points or a recorded run that cannot be read."""
 
 
+class StateFileError(TurnoutError):
+    """A routing state in a file that cannot be restored."""
+
+
 class StartupError(TurnoutError):
     """Something the gateway needs before it can serve is not to be had."""
+
+
+class ReloadError(TurnoutError):
+    """A valid configuration that the running gateway could not take over; the old one stays."""
 
 
 class ApiError(TurnoutError):
@@ -125,6 +136,14 @@ class MethodNotAllowed(ApiError):
     status = 405
     type = "invalid_request_error"
     code = "method_not_allowed"
+
+
+class Conflict(ApiError):
+    """Valid, and not possible as things are."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "conflict"
 
 
 class PayloadTooLarge(ApiError):

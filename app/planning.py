@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from app.aliases import Alias, sticky_key
 from app.call import Call, Options
-from app.config.models import ModelConfig, SloConfig
+from app.config.deciding import SloConfig
+from app.config.models import ModelConfig
 from app.errors import NotFound
 from app.routing.state import Lengths
 from app.routing.types import RouteRequest, Slo
@@ -36,31 +38,42 @@ class Planner:
     models: Mapping[str, ModelConfig]
     slo_classes: Mapping[str, SloConfig]
     default_policy: str
+    aliases: Mapping[str, Alias]
 
     def names(self) -> list[str]:
         """Everything a client may ask for: models first, then aliases."""
-        aliases = [alias for config in self.models.values() for alias in config.aliases]
-        return [*self.models, *aliases]
+        return [*self.models, *self.aliases]
 
-    def resolve(self, name: str) -> str:
-        """The canonical name of a model or alias.
+    def shares(self, name: str) -> tuple[tuple[str, float], ...]:
+        """The models behind a name, and the share of requests for each.
 
         Raises: NotFound (`model_not_found`).
         """
         if name in self.models:
+            return ((name, 1.0),)
+        alias = self.aliases.get(name)
+        if alias is None:
+            raise NotFound(
+                f"the model '{name[:256]}' does not exist (there are: {', '.join(sorted(self.models))})",
+                param="model",
+                code="model_not_found",
+            )
+        return alias.shares
+
+    def resolve(self, call: Call) -> str:
+        """The model that a call is for: the same one each time it is asked.
+
+        Raises: NotFound (`model_not_found`).
+        """
+        name = call.model
+        if name in self.models:
             return name
-        for model, config in self.models.items():
-            if name in config.aliases:
-                return model
-        raise NotFound(
-            f"the model '{name[:256]}' does not exist (there are: {', '.join(sorted(self.models))})",
-            param="model",
-            code="model_not_found",
-        )
+        alias = self.aliases.get(name)
+        return self.shares(name)[0][0] if alias is None else alias.model(sticky_key(call))
 
     def plan(self, call: Call, lengths: Mapping[str, Lengths]) -> Plan:
         """Raises: NotFound."""
-        model = self.resolve(call.model)
+        model = self.resolve(call)
         config = self.models[model]
         length = lengths.get(model) or Lengths()
         max_tokens = self._max_tokens(call, config)
@@ -86,6 +99,8 @@ class Planner:
             slo_class=config.slo,
             priority=call.priority,
             arrived_ns=call.started_ns,
+            session=options.session,
+            alias=None if call.model == model else call.model,
         )
         return Plan(model, config.slo, route, asked_of(call, model, max_tokens))
 

@@ -2,7 +2,7 @@
 
 On the first SIGTERM or SIGINT the gateway stops being ready, after `server.drain_delay_s` stops accepting, lets what is
 in flight finish (at most `server.drain_timeout_s`), then closes the admin port, writes the ledger out and exits 0.
-A second signal cuts what is left.
+A second signal cuts what is left. SIGHUP reloads the configuration.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import asyncio
 import json
 import logging
 import sys
+from collections.abc import Callable
 
 import uvloop
 
 from app.config.load import LoadedConfig
 from app.errors import StartupError
-from app.listening import Server, calm_collector, drained_by_signals, listen, url_of, uvicorn_config
+from app.listening import Server, calm_collector, drained_by_signals, listen, reloaded_by_signal, url_of, uvicorn_config
 from app.wiring import Gateway, build
 
 ADMIN_DRAIN_S = 1.0
@@ -24,8 +25,8 @@ ADMIN_DRAIN_S = 1.0
 log = logging.getLogger("turnout.server")
 
 
-def run(loaded: LoadedConfig, *, as_json: bool = False) -> int:
-    """Serve until told to stop; the exit code of the process."""
+def run(read: Callable[[], LoadedConfig], loaded: LoadedConfig, *, as_json: bool = False) -> int:
+    """Serve until told to stop; the exit code of the process. `read` loads the configuration anew, for a reload."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     for warning in loaded.warnings:
         log.warning("%s", warning)
@@ -33,13 +34,13 @@ def run(loaded: LoadedConfig, *, as_json: bool = False) -> int:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            return runner.run(_serve(loaded, as_json))
+            return runner.run(_serve(read, loaded, as_json))
         except StartupError as error:
             print(f"cannot start: {error}", file=sys.stderr)
             return 1
 
 
-async def _serve(loaded: LoadedConfig, as_json: bool) -> int:
+async def _serve(read: Callable[[], LoadedConfig], loaded: LoadedConfig, as_json: bool) -> int:
     server = loaded.config.server
     try:
         public = listen(server.host, server.port)
@@ -47,10 +48,13 @@ async def _serve(loaded: LoadedConfig, as_json: bool) -> int:
     except OSError as error:
         print(f"cannot listen: {error}", file=sys.stderr)
         return 1
-    gateway = build(loaded)
+    gateway = build(loaded, read=read)
     public_server = Server(uvicorn_config(gateway.app, server.drain_timeout_s))
     admin_server = Server(uvicorn_config(gateway.admin_app, ADMIN_DRAIN_S))
-    with drained_by_signals(public_server, server.drain_delay_s, gateway.drain):
+    with (
+        drained_by_signals(public_server, server.drain_delay_s, gateway.drain),
+        reloaded_by_signal(gateway.reloader.reload_and_log),
+    ):
         async with gateway.running():
             calm_collector()
             admin_task = asyncio.create_task(admin_server.serve([admin]))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import Any
 
-from app import __version__
+from app import __version__, aliases
 from app.api.admin import admin_api
 from app.api.front import AsgiApp, CommonHeaders, Front
 from app.api.hot import HotEndpoints
@@ -15,23 +18,25 @@ from app.api.response_headers import ResponseHeaders
 from app.bookkeeper import Bookkeeper, depth_by_class
 from app.cache.base import ResponseCache
 from app.cache.build import build as build_cache
-from app.config.load import LoadedConfig, redacted, to_spec
-from app.config.models import BackendConfig, CacheOff, Config, ExplorationConfig
+from app.config.changes import same_backend
+from app.config.load import LoadedConfig, load, redacted, to_spec
+from app.config.models import BackendConfig, CacheOff, Config, LiveBackendConfig
 from app.dispatch.build import terms
 from app.dispatch.dispatcher import Dispatcher
+from app.edition import Edition, Spent
+from app.fleet.build import policies, references
+from app.fleet.build import snapshot as build_snapshot
 from app.fleet.fleet import Fleet
+from app.fleet.monitor import Monitor, Page, Target
 from app.fleet.receipts import Receipts
+from app.fleet.state_file import dump
 from app.ids import Ids
 from app.metering import cost
 from app.metering.ledger.ledger import Ledger
 from app.metering.meter import Meter, PriceTable
-from app.metering.metrics import BackendGauge, Metrics
+from app.metering.metrics import BackendGauge, Metrics, SignalGauge
 from app.planning import Planner
-from app.routing import discovery
-from app.routing.exploration import Exploration
-from app.routing.policy import Policy, WeightedScorer
-from app.routing.predictor import forecaster
-from app.routing.types import BackendView, CostForecast, Snapshot
+from app.reload import Reloader
 from app.service import CachePolicy, CompletionService
 from backends.base import Backend
 from backends.clock import Clock, SystemClock
@@ -39,23 +44,38 @@ from backends.registry import build as build_backend
 
 TENANTS = ("default",)
 
-DEFAULT_UTILISATION = 0.5
-"""What a service that charges by the token is taken to run at, where its energy is estimated."""
-
 
 @dataclass(slots=True)
 class Gateway:
-    """Both applications and what they share."""
+    """Both applications and what they share. What a configuration decides is the running edition's."""
 
-    app: AsgiApp
+    app: Front
     admin_app: AsgiApp
-    fleet: Fleet
     metrics: Metrics
     ledger: Ledger
-    cache: ResponseCache
-    service: CompletionService
-    models: tuple[str, ...]
-    _why_not_ready: list[str] = field(default_factory=lambda: ["starting"])
+    reloader: Reloader
+    monitor: Monitor
+    _why_not_ready: list[str]
+
+    @property
+    def edition(self) -> Edition:
+        return self.reloader.current
+
+    @property
+    def fleet(self) -> Fleet:
+        return self.edition.fleet
+
+    @property
+    def cache(self) -> ResponseCache:
+        return self.edition.cache
+
+    @property
+    def service(self) -> CompletionService:
+        return self.edition.service
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return tuple(self.edition.loaded.config.models)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -63,10 +83,12 @@ class Gateway:
         self.ledger.start()
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.ledger.aclose)
-            stack.push_async_callback(self.cache.aclose)
-            stack.push_async_callback(self.service.aclose)
-            stack.push_async_callback(self.fleet.aclose)
+            stack.push_async_callback(self._close_edition)
             await self.fleet.start()
+            stack.push_async_callback(self.monitor.aclose)
+            self.monitor.watch(_targets(self.edition))
+            stack.push_async_callback(self.reloader.aclose)
+            self.reloader.start()
             self._why_not_ready.clear()
             yield
             self.drain()
@@ -76,60 +98,222 @@ class Gateway:
         if "draining" not in self._why_not_ready:
             self._why_not_ready.append("draining")
 
+    async def _close_edition(self) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self.cache.aclose)
+            stack.push_async_callback(self.service.aclose)
+            stack.push_async_callback(self.fleet.aclose)
 
-def build(loaded: LoadedConfig, clock: Clock | None = None, backends: Mapping[str, Backend] | None = None) -> Gateway:
-    """A gateway, not yet running. Tests may bring their own clock and backends (by configured name).
+
+def build(
+    loaded: LoadedConfig,
+    clock: Clock | None = None,
+    backends: Mapping[str, Backend] | None = None,
+    read: Callable[[], LoadedConfig] | None = None,
+) -> Gateway:
+    """A gateway, not yet running. Tests may bring their own clock and backends (by configured name); `read` is where a
+    reload takes its configuration from, the same file if not given.
 
     Raises: ConfigError; BackendConfigError.
     """
     clock = clock or SystemClock()
-    config, ids = loaded.config, Ids()
-    made = backends or _backends(loaded, clock)
-    rates = {each.name: cost.rates(each.pricing, each.chips) for each in config.backends}
-    snapshot = _snapshot(loaded, made, rates)
-    receipts = Receipts(config.routing.receipts_kept, f"d-{ids.prefix}-")
-    fleet = Fleet(made, snapshot, _policies(config), receipts, config.routing.seed)
-    metrics = _metrics(loaded, fleet, rates, clock)
-    ledger = _ledger(config, metrics)
-    meter = Meter(PriceTable(rates, _references(config, snapshot)), metrics, ledger)
-    books = Bookkeeper(meter, metrics, clock, loaded.hash)
-    cache = build_cache(config.cache, clock)
-    planner = Planner(config.models, config.slo, config.routing.default_policy)
-    dispatch = terms(config, books.unqueued)
-    metrics.held = lambda: depth_by_class(dispatch.queue)
-    dispatcher = Dispatcher(fleet, clock, dispatch, books.decided)
-    service = CompletionService(planner, fleet, dispatcher, cache, _cache_policy(config), books, clock, loaded.epoch)
-
     why_not_ready = ["starting"]
-    headers = ResponseHeaders(clock, loaded.hash)
-    hot = HotEndpoints(service, books, headers, ids, clock, config.server.body_limit_bytes)
-    public = public_api(planner, fleet.substrates, lambda: why_not_ready[0] if why_not_ready else None)
-    admin = admin_api(fleet, metrics, lambda: redacted(config), config.server.admin_token, clock)
-    gateway = Gateway(
-        app=Front(hot, CommonHeaders(public, headers, ids, clock), lambda: gateway.running()),
-        admin_app=CommonHeaders(admin, headers, ids, clock),
-        fleet=fleet,
-        metrics=metrics,
-        ledger=ledger,
-        cache=cache,
-        service=service,
-        models=tuple(config.models),
-        _why_not_ready=why_not_ready,
+    metrics = _metrics(loaded, lambda: reloader.current.gauges(), lambda: _signals(monitor))
+    ledger = _ledger(loaded.config, metrics)
+    press = _Press(clock, Ids(), metrics, ledger, backends, {})
+    first = press.edition(loaded, None)
+    monitor = Monitor(
+        first.fleet.state,
+        clock,
+        loaded.config.routing.seed,
+        _page,
+        lambda backend, signal: metrics.monitor_failures.add((backend, signal)),
     )
+
+    def install(edition: Edition) -> None:
+        front.hot = edition.hot
+        monitor.watch(_targets(edition))
+        press.installed(edition)
+
+    reloader = Reloader(first, read or partial(load, loaded.path), press.edition, install, metrics, clock)
+    public = public_api(
+        lambda: reloader.current.service.planner,
+        lambda model: reloader.current.fleet.substrates(model),
+        lambda: why_not_ready[0] if why_not_ready else None,
+    )
+
+    def headers() -> ResponseHeaders:
+        return reloader.current.headers
+
+    front = Front(first.hot, CommonHeaders(public, headers, press.ids, clock), lambda: gateway.running())
+    admin = CommonHeaders(admin_api(_Desk(reloader, metrics, monitor, clock, why_not_ready)), headers, press.ids, clock)
+    gateway = Gateway(front, admin, metrics, ledger, reloader, monitor, why_not_ready)
     return gateway
 
 
-def _metrics(loaded: LoadedConfig, fleet: Fleet, rates: Mapping[str, cost.Rates], clock: Clock) -> Metrics:
+@dataclass(frozen=True, slots=True)
+class _Press:
+    """Makes editions: of what outlives a configuration, and of what a configuration says."""
+
+    clock: Clock
+    ids: Ids
+    metrics: Metrics
+    ledger: Ledger
+    given: Mapping[str, Backend] | None
+    carries: dict[str, int]
+
+    def edition(self, loaded: LoadedConfig, before: Edition | None) -> Edition:
+        """What follows from a configuration; `before` runs now, and its backends run on where they are the same."""
+        config, clock = loaded.config, self.clock
+        made = {each.name: self._backend(each, loaded, before) for each in config.backends}
+        rates = {each.name: cost.rates(each.pricing, each.chips) for each in config.backends}
+        drained = {} if before is None else _drained_by_hand(before, config)
+        snapshot = build_snapshot(loaded, made, rates, drained)
+        if before is None:
+            receipts = Receipts(config.routing.receipts_kept, f"d-{self.ids.prefix}-")
+            fleet = Fleet(made, snapshot, policies(config), receipts, config.routing.seed)
+        else:
+            fleet = before.fleet.successor(made, snapshot, policies(config), config.routing.seed, drained)
+        meter = Meter(PriceTable(rates, references(config, snapshot)), self.metrics, self.ledger, self.carries)
+        books = Bookkeeper(meter, self.metrics, clock, loaded.hash)
+        same_cache = before is not None and before.loaded.config.cache == config.cache
+        cache = before.cache if before is not None and same_cache else build_cache(config.cache, clock)
+        planner = Planner(
+            config.models, config.slo, config.routing.default_policy, aliases.table(config.models, config.aliases)
+        )
+        dispatch = terms(config, books.unqueued)
+        dispatcher = Dispatcher(fleet, clock, dispatch, books.decided)
+        service = CompletionService(
+            planner, fleet, dispatcher, cache, _cache_policy(config), books, clock, loaded.epoch
+        )
+        headers = ResponseHeaders(clock, loaded.hash)
+        hot = HotEndpoints(service, books, headers, self.ids, clock, config.server.body_limit_bytes)
+        return Edition(loaded, fleet, cache, service, hot, headers, rates, _spent(before, made), dispatch, clock)
+
+    def _backend(self, each: BackendConfig, loaded: LoadedConfig, before: Edition | None) -> Backend:
+        if before is not None and same_backend(before.loaded, loaded, each.name):
+            return before.fleet.backends[each.name]
+        if self.given is not None:
+            return self.given[each.name]
+        return build_backend(to_spec(each), loaded.sheets, self.clock)
+
+    def installed(self, edition: Edition) -> None:
+        """An edition has begun to serve."""
+        config = edition.loaded.config
+        self.metrics.configured(config.models, edition.loaded.hash, _reference_names(config))
+        self.metrics.held = lambda: depth_by_class(edition.dispatch.queue)
+        edition.fleet.receipts.resize(config.routing.receipts_kept)
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """What the admin port is the front of."""
+
+    reloader: Reloader
+    shown: Metrics
+    monitor: Monitor
+    clock: Clock
+    why_not_ready: list[str]
+
+    def fleet(self) -> Fleet:
+        return self.reloader.current.fleet
+
+    def token(self) -> str | None:
+        return self.reloader.current.loaded.config.server.admin_token
+
+    def config(self) -> Mapping[str, Any]:
+        return redacted(self.reloader.current.loaded.config)
+
+    def status(self) -> Mapping[str, Any]:
+        loaded, fleet, shown = self.reloader.current.loaded, self.fleet(), self.shown
+        return {
+            "version": __version__,
+            "ready": not self.why_not_ready,
+            "reason": self.why_not_ready[0] if self.why_not_ready else None,
+            "config": loaded.hash,
+            "path": str(loaded.path),
+            "reload": {"successful": shown.reload_ok, "last_success_epoch_s": shown.reloaded_wall_ns / 1e9},
+            "models": list(loaded.config.models),
+            "backends": {
+                "total": len(fleet.backends),
+                "drained": fleet.drained(),
+                "failing": [name for name in fleet.backends if fleet.troubles.of(name) is not None],
+            },
+            "in_flight": sum(load.sequences for load in fleet.state.loads.values()),
+        }
+
+    def state(self) -> Mapping[str, Any]:
+        fleet = self.fleet()
+        return {
+            "config": self.reloader.current.loaded.hash,
+            "next_decision": fleet.receipts.next_number(),
+            "drained_by_hand": dict(fleet.drained_by_hand),
+            "state": dump(fleet.state, self.clock.now_ns()),
+        }
+
+    def watched(self, name: str) -> Mapping[str, Any] | None:
+        return self.monitor.plain(name)
+
+    def now_ns(self) -> int:
+        return self.clock.now_ns()
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        return self.shown.render(accept)
+
+    async def reload(self, *, dry_run: bool) -> Mapping[str, Any]:
+        return await self.reloader.reload(dry_run=dry_run)
+
+
+def _targets(edition: Edition) -> list[Target]:
+    """Who is to be looked after."""
+    return [
+        Target(edition.fleet.backends[each.name], told.metrics_url, told.interval_s, told.timeout_s)
+        for each in edition.loaded.config.backends
+        if isinstance(each, LiveBackendConfig) and (told := each.monitor) is not None
+    ]
+
+
+def _page(target: Target) -> Page:
+    """Imported where there is one: an emulated fleet needs no HTTP client."""
+    page: Page = import_module("backends.upstream.page").Page(target.name, target.metrics_url, target.timeout_s)
+    return page
+
+
+def _signals(monitor: Monitor) -> Iterable[SignalGauge]:
+    for watch in monitor:
+        info, ping = watch.target.backend.info, watch.signals["ping"]
+        up = False if ping.error is not None else True if ping.ever else None
+        yield SignalGauge(info.name, info.substrate, up, monitor.ages_s(watch))
+
+
+def _spent(before: Edition | None, made: Mapping[str, Backend]) -> Mapping[str, Spent]:
+    """What backends that run on have cost, for their prices to go on from."""
+    if before is None:
+        return {}
+    return {name: before.spending(name) for name, backend in made.items() if before.fleet.backends.get(name) is backend}
+
+
+def _drained_by_hand(before: Edition, config: Config) -> dict[str, bool]:
+    """What an operator has said of backends holds until the configuration says something new of them."""
+    said = {each.name: each.drained for each in before.loaded.config.backends}
+    return {
+        each.name: before.fleet.drained_by_hand[each.name]
+        for each in config.backends
+        if each.name in before.fleet.drained_by_hand and said[each.name] == each.drained
+    }
+
+
+def _reference_names(config: Config) -> dict[str, str]:
+    return {name: model.reference_backend for name, model in config.models.items() if model.reference_backend}
+
+
+def _metrics(
+    loaded: LoadedConfig,
+    gauges: Callable[[], Iterable[BackendGauge]],
+    signals: Callable[[], Iterable[SignalGauge]],
+) -> Metrics:
     config = loaded.config
-    references = {name: model.reference_backend for name, model in config.models.items() if model.reference_backend}
-    return Metrics(
-        config.models,
-        lambda: _gauges(config.backends, fleet, rates, clock.now_ns()),
-        TENANTS,
-        loaded.hash,
-        __version__,
-        references,
-    )
+    return Metrics(config.models, gauges, TENANTS, loaded.hash, __version__, _reference_names(config), signals)
 
 
 def _ledger(config: Config, metrics: Metrics) -> Ledger:
@@ -143,100 +327,7 @@ def _ledger(config: Config, metrics: Metrics) -> Ledger:
     )
 
 
-def _backends(loaded: LoadedConfig, clock: Clock) -> dict[str, Backend]:
-    return {each.name: build_backend(to_spec(each), loaded.sheets, clock) for each in loaded.config.backends}
-
-
-def _policies(config: Config) -> dict[str, Policy]:
-    filters = discovery.hard_filters()
-    routing = config.routing
-    policies = {}
-    for name, policy in config.policies.items():
-        total = sum(scorer.weight for scorer in policy.scorers)
-        policies[name] = Policy(
-            name,
-            filters,
-            tuple(
-                WeightedScorer(each.use, discovery.scorer(each.use, each.params), each.weight / total)
-                for each in policy.scorers
-            ),
-            discovery.picker(policy.picker.use, policy.picker.params),
-            routing.slo_margin,
-            forecaster(routing.cost_basis),
-            _exploration(routing.exploration),
-        )
-    return policies
-
-
-def _exploration(config: ExplorationConfig) -> Exploration | None:
-    if not config.epsilon:
-        return None
-    return Exploration(config.epsilon, config.usd_per_minute, config.stale_s)
-
-
-def _snapshot(loaded: LoadedConfig, backends: Mapping[str, Backend], rates: Mapping[str, cost.Rates]) -> Snapshot:
-    views: dict[str, list[BackendView]] = {model: [] for model in loaded.config.models}
-    quality = {(each.name, d.model): d.quality for each in loaded.config.backends for d in each.deployments}
-    for each in loaded.config.backends:
-        info = backends[each.name].info
-        for model, deployment in info.deployments.items():
-            views[model].append(
-                BackendView(
-                    each.name,
-                    info.substrate,
-                    model,
-                    deployment.context_tokens,
-                    deployment.capabilities,
-                    deployment.profile,
-                    cost.forecast(rates[each.name], deployment.profile),
-                    each.drained,
-                    deployment.calibration == "calibrated",
-                    cost.energy(info.power, deployment.profile, _reference_utilisation(rates[each.name])),
-                    quality[each.name, model],
-                )
-            )
-    return Snapshot(loaded.hash, {model: tuple(listed) for model, listed in views.items()})
-
-
-def _reference_utilisation(rates: cost.Rates) -> float:
-    return rates.reference_utilisation if isinstance(rates, cost.ChipHourRates) else DEFAULT_UTILISATION
-
-
-def _references(config: Config, snapshot: Snapshot) -> dict[str, CostForecast]:
-    return {
-        name: view.cost
-        for name, model in config.models.items()
-        for view in snapshot.views[name]
-        if view.name == model.reference_backend
-    }
-
-
 def _cache_policy(config: Config) -> CachePolicy:
     if isinstance(config.cache, CacheOff):
         return CachePolicy(enabled=False, always=False)
     return CachePolicy(enabled=True, always=config.cache.when == "always")
-
-
-def _gauges(
-    backends: Iterable[BackendConfig], fleet: Fleet, rates: Mapping[str, cost.Rates], now_ns: int
-) -> Iterable[BackendGauge]:
-    for each in backends:
-        backend = fleet.backends[each.name]
-        now, load, rate = backend.snapshot(), fleet.state.loads.get(each.name), rates[each.name]
-        provisioned_ns = now.busy_ns + now.idle_ns
-        # A live service tells no engine time, and what is not known is not counted as zero.
-        owned = isinstance(rate, cost.ChipHourRates) and backend.info.mode == "emulated"
-        chips, health = each.chips or 0, fleet.health.look(each.name, now_ns)
-        yield BackendGauge(
-            each.name,
-            backend.info.substrate,
-            load.sequences if load else 0,
-            now.waiting,
-            now.busy_ns * chips,
-            provisioned_ns * chips,
-            cost.price_of_time(rate, provisioned_ns) if owned else None,  # type: ignore[arg-type]
-            None if (power := backend.info.power) is None else power.energy_j(now.busy_ns, now.idle_ns),
-            ("closed", "half_open", "open").index(health.breaker),
-            health.gate,
-            health.ejections,
-        )

@@ -28,12 +28,13 @@ PROFILE = LatencyProfile(0.01, 1e-5, 0.01, 1e-5, 64, "shared")
 class Script:
     """What a generation does: words to say, how long to wait before each, and how to fail.
 
-    `delay_s` passes before each event; `hang_before` waits for ever before the word of that number; `fail_after` raises
-    `error` after that many words (0 = before the first byte).
+    `delay_s` passes before each event; `hang_before` waits for ever (or for `gate`) before the word of that number;
+    `fail_after` raises `error` after that many words (0 = before the first byte).
     """
 
     words: tuple[str, ...] = ("hello", " world")
     hang_before: int | None = None
+    gate: asyncio.Event | None = None
     fail_after: int | None = None
     error: Callable[[], BackendError] = lambda: StreamCut("cut by script")
     delay_s: float = 0.0
@@ -61,7 +62,7 @@ class ScriptedGeneration:
         if self._script.delay_s:
             await asyncio.sleep(self._script.delay_s)
         if self._script.hang_before == self._said:
-            await asyncio.Event().wait()
+            await (self._script.gate or asyncio.Event()).wait()
         if self._script.fail_after == self._said:
             await self.aclose()
             raise self._script.error()

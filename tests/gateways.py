@@ -124,11 +124,15 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def running(
-    loaded: LoadedConfig, backends: Sequence[Backend] | None = None, clock: Clock | None = None
+    loaded: LoadedConfig,
+    backends: Sequence[Backend] | None = None,
+    clock: Clock | None = None,
+    read: Callable[[], LoadedConfig] | None = None,
 ) -> AsyncIterator[Running]:
-    """Both applications under real uvicorn servers on free ports."""
+    """Both applications under real uvicorn servers on free ports. Of several backends of a name the last is taken by
+    the configurations that `read` gives."""
     named = {backend.info.name: backend for backend in backends} if backends else None
-    gateway = build(loaded, clock, named)
+    gateway = build(loaded, clock, named, read)
     async with gateway.running(), contextlib.AsyncExitStack() as stack:
         url = await stack.enter_async_context(listening(gateway.app))
         admin_url = await stack.enter_async_context(listening(gateway.admin_app))

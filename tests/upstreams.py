@@ -148,6 +148,7 @@ def live_config(folder: Path, urls: dict[str, str], **options: Any) -> LoadedCon
             f"    deployments: [{{model: {MODEL}, upstream_model: {options.get('upstream_model', MODEL)},"
             f" capabilities: [n, tools, logprobs]}}]",
             f"    timeouts: {options.get('timeouts', '{}')}",
+            *([f"    monitor: {options['monitor'].replace('URL', url)}"] if "monitor" in options else []),
             "    pricing: {type: tokens, source: test, confidence: vendor-stated,"
             f" usd_per_million_prompt: {1 + place}, usd_per_million_completion: {2 + place}}}",
         ]

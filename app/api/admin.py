@@ -11,62 +11,107 @@ from math import exp
 from typing import Any, Protocol
 
 from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 
 from app.api import faults
 from app.api.receipts import receipt
-from app.errors import NotFound, Unauthorized
+from app.errors import BadRequest, ConfigError, Conflict, NotFound, ReloadError, Unauthorized
 from app.fleet.fleet import Fleet
 from app.routing.residuals import QUANTILE, Residuals
 from app.routing.types import BackendView
-from backends.clock import Clock
 
 
-class Renderer(Protocol):
-    """What /metrics needs of `app.metering.metrics`."""
+class Desk(Protocol):
+    """What the admin port is the front of: the running configuration, and what can be done about it."""
 
-    def render(self, accept: str) -> tuple[bytes, str]: ...
+    def fleet(self) -> Fleet: ...
+
+    def token(self) -> str | None: ...
+
+    def config(self) -> Mapping[str, Any]:
+        """Without its secrets."""
+        ...
+
+    def status(self) -> Mapping[str, Any]:
+        """Ready or not, which configuration, how its last reload went, how many backends and requests."""
+        ...
+
+    def watched(self, name: str) -> Mapping[str, Any] | None:
+        """What the monitor knows of a backend; None if it is not looked after."""
+        ...
+
+    def state(self) -> Mapping[str, Any]:
+        """What the router has counted and learned, for `turnout explain --state`."""
+        ...
+
+    def now_ns(self) -> int:
+        """The gateway's monotonic clock."""
+        ...
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        """The exposition and its content type."""
+        ...
+
+    async def reload(self, *, dry_run: bool) -> Mapping[str, Any]:
+        """Raises: ConfigError; ReloadError."""
+        ...
 
 
-def admin_api(
-    fleet: Fleet, metrics: Renderer, config: Callable[[], Mapping[str, Any]], token: str | None, clock: Clock
-) -> FastAPI:
-    """`config()` is the running configuration without its secrets."""
+def admin_api(desk: Desk) -> FastAPI:
+    """Every endpoint asks the desk anew, since a reload replaces what stands behind it."""
     api = FastAPI(
         title="Turnout admin",
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
-        dependencies=[Depends(_guard(token))],
+        dependencies=[Depends(_guard(desk.token))],
     )
     faults.install(api)
 
     @api.get("/metrics")
     async def get_metrics(request: Request) -> Response:
-        body, content_type = metrics.render(request.headers.get("accept", ""))
+        body, content_type = desk.metrics(request.headers.get("accept", ""))
         return Response(body, headers={"content-type": content_type})
 
+    @api.get("/admin/status")
+    async def status() -> Mapping[str, Any]:
+        return desk.status()
+
+    @api.get("/admin/state")
+    async def state() -> Mapping[str, Any]:
+        return desk.state()
+
+    _backend_routes(api, desk)
+    _decision_routes(api, desk.fleet)
+    _config_routes(api, desk)
+    return api
+
+
+def _backend_routes(api: FastAPI, desk: Desk) -> None:
     @api.get("/admin/backends")
     async def backends() -> dict[str, Any]:
-        return {"backends": [_backend(fleet, name, clock.now_ns()) for name in fleet.backends]}
+        return {"backends": [_backend(desk, name) for name in desk.fleet().backends]}
 
     @api.post("/admin/backends/{name}/drain")
     async def drain(name: str) -> dict[str, Any]:
-        fleet.set_drained(name, drained=True)
-        return _backend(fleet, name, clock.now_ns())
+        desk.fleet().set_drained(name, drained=True)
+        return _backend(desk, name)
 
     @api.post("/admin/backends/{name}/undrain")
     async def undrain(name: str) -> dict[str, Any]:
-        fleet.set_drained(name, drained=False)
-        return _backend(fleet, name, clock.now_ns())
+        desk.fleet().set_drained(name, drained=False)
+        return _backend(desk, name)
 
+
+def _decision_routes(api: FastAPI, fleet: Callable[[], Fleet]) -> None:
     @api.get("/admin/decisions")
     async def decisions(limit: int = 50) -> dict[str, Any]:
-        return {"decisions": [receipt(decision) for decision in fleet.receipts.latest(min(limit, 1000))]}
+        return {"decisions": [receipt(decision) for decision in fleet().receipts.latest(min(limit, 1000))]}
 
     @api.get("/admin/decisions/{decision_id}")
     async def decision(decision_id: str) -> dict[str, Any]:
-        found = fleet.receipts.get(decision_id)
+        found = fleet().receipts.get(decision_id)
         if found is None:
             raise NotFound(
                 f"no decision '{decision_id[:128]}' among the latest (routing.receipts_kept)",
@@ -74,15 +119,26 @@ def admin_api(
             )
         return receipt(found)
 
+
+def _config_routes(api: FastAPI, desk: Desk) -> None:
     @api.get("/admin/config")
     async def get_config() -> Mapping[str, Any]:
-        return config()
+        return desk.config()
 
-    return api
+    @api.post("/admin/config/reload")
+    async def reload(dry_run: bool = False) -> Response:
+        try:
+            return JSONResponse(await desk.reload(dry_run=dry_run))
+        except ConfigError as error:
+            refused = BadRequest("; ".join(error.problems), code="invalid_config")
+            return JSONResponse({**refused.body(), "problems": list(error.problems)}, status_code=refused.status)
+        except ReloadError as error:
+            raise Conflict(str(error), code="cannot_reload") from error
 
 
-def _guard(token: str | None) -> Callable[[Request], Awaitable[None]]:
+def _guard(current: Callable[[], str | None]) -> Callable[[Request], Awaitable[None]]:
     async def check(request: Request) -> None:
+        token = current()
         if token is None:
             return
         scheme, _, sent = request.headers.get("authorization", "").partition(" ")
@@ -92,10 +148,11 @@ def _guard(token: str | None) -> Callable[[Request], Awaitable[None]]:
     return check
 
 
-def _backend(fleet: Fleet, name: str, now_ns: int) -> dict[str, Any]:
+def _backend(desk: Desk, name: str) -> dict[str, Any]:
+    fleet = desk.fleet()
     backend = fleet.backends[name]
     info, now, load = backend.info, backend.snapshot(), fleet.state.loads.get(name)
-    trouble, health = fleet.troubles.of(name), fleet.health.look(name, now_ns)
+    trouble, health = fleet.troubles.of(name), fleet.health.look(name, desk.now_ns())
     views = [view for listed in fleet.snapshot.views.values() for view in listed if view.name == name]
     return {
         "name": name,
@@ -108,6 +165,7 @@ def _backend(fleet: Fleet, name: str, now_ns: int) -> dict[str, Any]:
         "breaker": health.breaker,
         "gated": None if health.gate is None else {"reason": health.gate, "opens_in_s": health.opens_in_s},
         "ejections": health.ejections,
+        "monitor": desk.watched(name),
         "in_flight": load.sequences if load else 0,
         "running": now.running,
         "waiting": now.waiting,

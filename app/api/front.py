@@ -20,12 +20,13 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Front:
-    """An ASGI application; `running()` is entered at lifespan start-up and left at shutdown."""
+    """An ASGI application; `running()` is entered at lifespan start-up and left at shutdown. Another `hot` may take
+    over: a request stays with the one it began with."""
 
     def __init__(
         self, hot: HotEndpoints, rest: AsgiApp, running: Callable[[], AbstractAsyncContextManager[Any]]
     ) -> None:
-        self._hot = hot
+        self.hot = hot
         self._rest = rest
         self._running = running
 
@@ -33,7 +34,7 @@ class Front:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http" and (endpoint := HOT.get(scope["path"])) is not None:
-            await self._hot(endpoint, scope, receive, send)
+            await self.hot(endpoint, scope, receive, send)
         else:
             await self._rest(scope, receive, send)
 
@@ -53,7 +54,7 @@ class Front:
 class CommonHeaders:
     """Pure ASGI middleware: `x-request-id`, `x-turnout-config` and `x-turnout-overhead-ms` on every response."""
 
-    def __init__(self, app: AsgiApp, headers: ResponseHeaders, ids: Ids, clock: Clock) -> None:
+    def __init__(self, app: AsgiApp, headers: Callable[[], ResponseHeaders], ids: Ids, clock: Clock) -> None:
         self._app = app
         self._headers = headers
         self._ids = ids
@@ -69,7 +70,7 @@ class CommonHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                ours: Headers = self._headers.always(request_id, self._clock.now_ns() - started_ns)
+                ours: Headers = self._headers().always(request_id, self._clock.now_ns() - started_ns)
                 message["headers"] = [*message.get("headers", ()), *ours]
             await send(message)
 

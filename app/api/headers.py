@@ -16,6 +16,7 @@ _TRACEPARENT = re.compile(r"^(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a
 _MAX_TAGS = 16
 OURS = (b"x-slo-", b"x-turnout-", b"traceparent")
 SHORTEST_PROMISE_MS = 0.001
+LONGEST_SESSION = 256
 
 
 def parse(raw: Iterable[tuple[bytes, bytes]]) -> Options:
@@ -37,6 +38,7 @@ def parse(raw: Iterable[tuple[bytes, bytes]]) -> Options:
         tags=_tags(texts.get("x-turnout-tags")) | _trace(texts.get("traceparent")) or None,
         debug=_flag(texts, "x-turnout-debug"),
         dry_run=_flag(texts, "x-turnout-dry-run"),
+        session=_session(texts.get("x-turnout-session")),
     )
 
 
@@ -84,6 +86,18 @@ def _cache_mode(text: str | None) -> CacheMode:
         param="x-turnout-cache",
         code="invalid_header",
     )
+
+
+def _session(text: str | None) -> str | None:
+    if not text:
+        return None
+    if len(text) > LONGEST_SESSION:
+        raise BadRequest(
+            f"x-turnout-session must have at most {LONGEST_SESSION} characters",
+            param="x-turnout-session",
+            code="invalid_header",
+        )
+    return text
 
 
 def _trace(text: str | None) -> dict[str, str]:

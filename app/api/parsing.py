@@ -46,6 +46,7 @@ def chat_call(wire: ChatRequest, body: bytes, request_id: str, started_ns: int, 
         temperature=wire.temperature,
         stream=bool(wire.stream),
         priority=wire.priority or 0,
+        user=wire.user,
         capabilities=frozenset(needs),
     )
 
@@ -80,6 +81,7 @@ def completion_call(wire: CompletionRequest, body: bytes, request_id: str, start
         temperature=wire.temperature,
         stream=bool(wire.stream),
         priority=wire.priority or 0,
+        user=wire.user,
         capabilities=frozenset({"logprobs"}) if wire.logprobs is not None else frozenset(),
     )
 

@@ -16,18 +16,19 @@ STARTED_EPOCH_S = 1_700_000_000
 """`created` of a model: OpenAI's clients want an integer; a configured model has no birthday."""
 
 
-def public_api(planner: Planner, substrates: Callable[[str], list[str]], ready: Callable[[], str | None]) -> FastAPI:
+def public_api(
+    planner: Callable[[], Planner], substrates: Callable[[str], list[str]], ready: Callable[[], str | None]
+) -> FastAPI:
     """`substrates(model)` lists who serves it; `ready()` is None, or why the gateway should get no traffic."""
     api = FastAPI(title="Turnout", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     faults.install(api)
 
     @api.get("/v1/models")
     async def list_models() -> dict[str, Any]:
-        return {"object": "list", "data": [describe(name) for name in planner.names()]}
+        return {"object": "list", "data": [describe(name) for name in planner().names()]}
 
     @api.get("/v1/models/{name:path}")
     async def get_model(name: str) -> dict[str, Any]:
-        planner.resolve(name)
         return describe(name)
 
     @api.head("/healthz", include_in_schema=False)
@@ -44,16 +45,18 @@ def public_api(planner: Planner, substrates: Callable[[str], list[str]], ready: 
         return JSONResponse({"status": "not ready", "reason": why_not}, status_code=503)
 
     def describe(name: str) -> dict[str, Any]:
-        model = planner.resolve(name)
-        config: ModelConfig = planner.models[model]
+        shares = planner().shares(name)
+        largest = max(shares, key=lambda share: share[1])[0]
+        config: ModelConfig = planner().models[largest]
         return {
             "id": name,
             "object": "model",
             "created": STARTED_EPOCH_S,
             "owned_by": "turnout",
             "turnout": {
-                "model": model,
-                "substrates": substrates(model),
+                "model": largest,
+                "shares": dict(shares),
+                "substrates": sorted({each for model, _ in shares for each in substrates(model)}),
                 "slo": config.slo,
                 "default_max_tokens": config.default_max_tokens,
             },

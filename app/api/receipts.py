@@ -22,6 +22,7 @@ def receipt(decision: Decision) -> dict[str, Any]:
         "margin": decision.margin,
         "request": {
             "model": request.model,
+            "alias": request.alias,
             "prompt_tokens": request.prompt_tokens,
             "completion_tokens": request.completion_tokens,
             "max_completion_tokens": request.max_completion_tokens,

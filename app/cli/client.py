@@ -29,6 +29,8 @@ class RefusedError(Exception):
         message = body.get("error", {}).get("message") if isinstance(body, dict) else None
         super().__init__(f"{status}: {message or body}")
         self.status = status
+        problems = body.get("problems") if isinstance(body, dict) else None
+        self.problems: list[str] = problems if isinstance(problems, list) else []
 
 
 @dataclass(slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -14,7 +16,15 @@ from rich.table import Table
 
 from app.cli.client import CannotReachError, RefusedError, ask
 from app.cli.console import stdout
-from app.cli.loading import CANNOT_REACH, CHECK_FAILED, header_text, json_option, policy_option, url_option
+from app.cli.loading import (
+    CANNOT_REACH,
+    CHECK_FAILED,
+    config_option,
+    header_text,
+    json_option,
+    policy_option,
+    url_option,
+)
 
 _PART = re.compile(r"^(ttft|tpot|e2e)=([0-9]+(?:\.[0-9]+)?)(ms|s)$")
 
@@ -35,6 +45,12 @@ def slo_headers(context: click.Context, option: click.Parameter, value: str | No
 
 @click.command()
 @url_option("--url", "http://127.0.0.1:8080", "A running gateway.")
+@click.option(
+    "--state",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Decide here, without a gateway, by what one had learned: what GET /admin/state answered.",
+)
+@config_option
 @url_option("--admin-url", "http://127.0.0.1:8081", "Its admin port, for --id.")
 @click.option(
     "--admin-token", envvar="TURNOUT_ADMIN_TOKEN", callback=header_text, help="Bearer token of the admin port."
@@ -49,6 +65,8 @@ def slo_headers(context: click.Context, option: click.Parameter, value: str | No
 @json_option
 def command(
     url: str,
+    state: Path | None,
+    path: Path | None,
     admin_url: str,
     admin_token: str | None,
     decision_id: str | None,
@@ -60,7 +78,12 @@ def command(
     policy: str | None,
     as_json: bool,
 ) -> None:
-    """Show every candidate with what is predicted of it, who won and why. Nothing is dispatched."""
+    """Show every candidate with what is predicted of it, who won and why. Nothing is dispatched.
+
+    With --state or --config no gateway is asked: the decision is made here, as a gateway on that configuration would.
+    """
+    if decision_id is not None and (state or path):
+        raise click.UsageError("--id asks a running gateway: --state and --config do not go with it")
     try:
         if decision_id is not None:
             token = {"authorization": f"Bearer {admin_token}"} if admin_token else {}
@@ -69,7 +92,11 @@ def command(
             text = prompt if prompt is not None else " ".join(["word"] * prompt_tokens)
             body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": max_tokens}
             named = {"x-turnout-policy": policy} if policy else {}
-            receipt = ask("POST", f"{url}/v1/chat/completions", body, {"x-turnout-dry-run": "1", **headers, **named})
+            headers = {**headers, **named}
+            if state or path:
+                receipt = import_module("app.cli.offline").decide(path, state, body, headers)
+            else:
+                receipt = ask("POST", f"{url}/v1/chat/completions", body, {"x-turnout-dry-run": "1", **headers})
     except CannotReachError as error:
         print(f"cannot reach {error}", file=sys.stderr)
         sys.exit(CANNOT_REACH)
@@ -85,11 +112,12 @@ def command(
 def show(receipt: dict[str, Any], console: Console) -> None:
     """A receipt for people."""
     request, chosen = receipt["request"], receipt["chosen"]
+    alias = f" (asked for as {request['alias']})" if request.get("alias") else ""
     slo = ", ".join(f"{name[:-2]} {value * 1000:g} ms" for name, value in request["slo"].items() if value is not None)
     console.print(
         f"decision {receipt['id']}  policy {receipt['policy']}  config {receipt['config']}\n"
-        f"{request['model']}: about {request['prompt_tokens']} prompt tokens, {request['completion_tokens']} expected "
-        f"back; promised: {slo or 'nothing'}",
+        f"{request['model']}{alias}: about {request['prompt_tokens']} prompt tokens, "
+        f"{request['completion_tokens']} expected back; promised: {slo or 'nothing'}",
         highlight=False,
     )
     table = Table()

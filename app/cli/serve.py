@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from app.cli.loading import config_option, json_option, load_or_exit
+from app.config.load import LoadedConfig, load
 from app.server import run
 
 PORT = click.IntRange(0, 65535)
@@ -25,9 +26,12 @@ def command(path: Path | None, host: str | None, port: int | None, admin_port: i
 
     --json prints one line with the addresses once it is ready.
     """
-    loaded = load_or_exit(path)
     given = {"host": host, "port": port, "admin_port": admin_port}
     changes = {name: value for name, value in given.items() if value is not None}
-    server = loaded.config.server.model_copy(update=changes)
-    loaded = replace(loaded, config=loaded.config.model_copy(update={"server": server}))
-    sys.exit(run(loaded, as_json=as_json))
+
+    def overridden(loaded: LoadedConfig) -> LoadedConfig:
+        server = loaded.config.server.model_copy(update=changes)
+        return replace(loaded, config=loaded.config.model_copy(update={"server": server}))
+
+    loaded = overridden(load_or_exit(path))
+    sys.exit(run(lambda: overridden(load(path)), loaded, as_json=as_json))

@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -44,6 +44,7 @@ SECRET = "********"  # noqa: S105 - what stands in for one
 class LoadedConfig:
     """A valid configuration and everything it rests on.
 
+    `files` are the files it was read from and the folders that were listed.
     `hash` changes when anything in it does but a secret. `epoch` changes only with what may change an answer (models,
     backends, datasheets): gateways that differ in ports or policies share a cache.
     """
@@ -54,6 +55,37 @@ class LoadedConfig:
     hash: str
     epoch: str
     warnings: tuple[str, ...]
+    files: tuple[Path, ...] = ()
+    positions: Source = field(default_factory=lambda: Source(""), repr=False)
+
+    def problem(self, path: Sequence[str | int], message: str) -> str:
+        """`file:line:column: path: message`."""
+        return self.positions.problem(path, message)
+
+
+@dataclass(frozen=True, slots=True)
+class _Disk:
+    """Where text and environment come from; `read` are the files (and folders listed) that were asked for."""
+
+    environment: Mapping[str, str]
+    read: list[Path] = field(default_factory=list)
+
+    def text(self, path: Path) -> str:
+        """Raises: ConfigError."""
+        self.read.append(path)
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no file name at all
+            raise ConfigError([f"{path}:1:1: cannot be read: {error}"]) from None
+
+    def secret(self, name: str) -> str:
+        """Raises: OSError; ValueError."""
+        self.read.append(Path(name))
+        return Path(name).read_text(encoding="utf-8")
+
+    def parsed(self, path: Path) -> Source:
+        """Raises: ConfigError."""
+        return parse(self.text(path), str(path), self.environment, self.secret)
 
 
 def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> LoadedConfig:
@@ -62,10 +94,11 @@ def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) 
     Raises: ConfigError with every problem found.
     """
     path = shipped() / MAIN_FILE if path is None else path
-    source = _main(path, environment)
-    _add_policies(source, _folder(path.parent, "policies", environment))
+    disk = _Disk(environment)
+    source = _main(path, disk)
+    _add_policies(source, _folder(path.parent, "policies", disk))
     config = validate.typed(_CONFIG, source.data, source)
-    sheets, problems = _datasheets(path.parent, environment)
+    sheets, problems = _datasheets(path.parent, disk)
     if config is not None and not problems and not source.problems:
         by_score = discovery.pickers_by_score()
         validate.cross_check(config, source, discovery.names(scorers), discovery.names(pickers), by_score)
@@ -76,7 +109,8 @@ def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) 
     if problems or config is None:
         raise ConfigError(list(dict.fromkeys(problems)))
     warnings = validate.warnings(config)
-    return LoadedConfig(path, config, sheets, _hash(config, sheets), _epoch(config, sheets), warnings)
+    files, positions = tuple(dict.fromkeys(disk.read)), Source(source.file, positions=source.positions)
+    return LoadedConfig(path, config, sheets, _hash(config, sheets), _epoch(config, sheets), warnings, files, positions)
 
 
 def shipped_sheets() -> Datasheets:
@@ -84,7 +118,7 @@ def shipped_sheets() -> Datasheets:
 
     Raises: ConfigError.
     """
-    sheets, problems = _datasheets(shipped(), {})
+    sheets, problems = _datasheets(shipped(), _Disk({}))
     if problems:
         raise ConfigError(problems)
     return sheets
@@ -175,9 +209,9 @@ _CHIPS: TypeAdapter[dict[str, ChipSheet]] = TypeAdapter(dict[str, ChipSheet])
 _MODEL = TypeAdapter(ModelSheet)
 
 
-def _main(path: Path, environment: Mapping[str, str]) -> Source:
+def _main(path: Path, disk: _Disk) -> Source:
     """The main document, laid over the one it extends."""
-    source = _document(path, environment)
+    source = _document(path, disk)
     base_name = source.data.pop("extends", None)
     if base_name is None:
         return source
@@ -185,7 +219,7 @@ def _main(path: Path, environment: Mapping[str, str]) -> Source:
         raise ConfigError([*source.problems, source.problem(("extends",), f"must be a file's name or `{SHIPPED}`")])
     base_path = shipped() / MAIN_FILE if base_name == SHIPPED else path.parent / base_name
     try:
-        base = _document(base_path, environment)
+        base = _document(base_path, disk)
     except ConfigError as error:
         hint = validate.suggestion(base_name, [SHIPPED])
         why = source.problem(("extends",), f"'{base_name}' cannot be extended{hint}")
@@ -195,8 +229,8 @@ def _main(path: Path, environment: Mapping[str, str]) -> Source:
     return source.over(base)
 
 
-def _document(path: Path, environment: Mapping[str, str]) -> Source:
-    source = parse(_read(path), str(path), environment, _secret_file)
+def _document(path: Path, disk: _Disk) -> Source:
+    source = disk.parsed(path)
     if not isinstance(source.data, dict):
         raise ConfigError([*source.problems, f"{source.at(())}: the document must be a mapping"])
     return source
@@ -216,11 +250,11 @@ def _add_policies(source: Source, files: Mapping[Path, Source]) -> None:
     source.data = {**source.data, "policies": policies}
 
 
-def _datasheets(folder: Path, environment: Mapping[str, str]) -> tuple[Datasheets, list[str]]:
+def _datasheets(folder: Path, disk: _Disk) -> tuple[Datasheets, list[str]]:
     chips: dict[str, ChipSheet] = {}
     models: dict[str, ModelSheet] = {}
     problems: list[str] = []
-    for source in _folder(folder, "substrates", environment).values():
+    for source in _folder(folder, "substrates", disk).values():
         data = _mapping(source.data)
         substrate = data.get("substrate")
         fitted, described = _mapping(data.get("fitted")), _mapping(data.get("chips"))
@@ -236,7 +270,7 @@ def _datasheets(folder: Path, environment: Mapping[str, str]) -> tuple[Datasheet
         found: dict[str, ChipSheet] | None = validate.typed(_CHIPS, listed, source, ("chips",))
         chips.update(found or {})
         problems += source.problems
-    for file, source in _folder(folder, "models", environment).items():
+    for file, source in _folder(folder, "models", disk).items():
         model = validate.typed(_MODEL, source.data, source)
         if model is not None:
             models[file.stem] = model
@@ -244,21 +278,11 @@ def _datasheets(folder: Path, environment: Mapping[str, str]) -> tuple[Datasheet
     return Datasheets(chips, models), problems
 
 
-def _folder(beside: Path, name: str, environment: Mapping[str, str]) -> dict[Path, Source]:
+def _folder(beside: Path, name: str, disk: _Disk) -> dict[Path, Source]:
     """The YAML files of a folder beside the configuration, else of the shipped one."""
     folder = beside / name if (beside / name).is_dir() else shipped() / name
-    return {file: parse(_read(file), str(file), environment, _secret_file) for file in sorted(folder.glob("*.yaml"))}
-
-
-def _secret_file(name: str) -> str:
-    return Path(name).read_text(encoding="utf-8")
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no file name at all
-        raise ConfigError([f"{path}:1:1: cannot be read: {error}"]) from None
+    disk.read.extend((beside / name, folder))
+    return {file: disk.parsed(file) for file in sorted(folder.glob("*.yaml"))}
 
 
 def _without_secrets(url: str) -> str:
@@ -280,7 +304,7 @@ def _hash(config: Config, sheets: Datasheets) -> str:
 def _epoch(config: Config, sheets: Datasheets) -> str:
     dump = config.model_dump(mode="json", include={"models", "backends"})
     for backend in dump["backends"]:
-        for name in ("pricing", "drained", "api_key", "timeouts", "max_connections", "profile"):
+        for name in ("pricing", "drained", "api_key", "timeouts", "max_connections", "profile", "monitor"):
             backend.pop(name, None)
     return _digest(dump, sheets)
 

@@ -12,19 +12,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator
 
-Confidence = Literal["vendor-stated", "derived", "estimate", "secondary", "assumed", "not public"]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$")]
-Usd = Annotated[Decimal, Field(ge=0, le=Decimal("1e9"), allow_inf_nan=False)]
-PositiveInt = Annotated[int, Field(gt=0)]
-Ratio = Annotated[float, Field(gt=0, le=1)]
-
-
-class Section(BaseModel):
-    """A part of the configuration: frozen, strict about its keys, and every number a finite one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, allow_inf_nan=False)
+from app.config.deciding import DispatchConfig, PolicyConfig, RoutingConfig, SloConfig
+from app.config.section import Confidence, Name, PositiveInt, Ratio, Section, Usd
 
 
 class ServerConfig(Section):
@@ -38,6 +29,7 @@ class ServerConfig(Section):
     body_limit_bytes: PositiveInt = 8 * 1024 * 1024
     drain_delay_s: float = Field(default=0.0, ge=0, le=3600)
     drain_timeout_s: float = Field(default=30.0, ge=0, le=86400)
+    watch_config: bool = False
 
 
 class ModelConfig(Section):
@@ -154,6 +146,37 @@ class TimeoutsConfig(Section):
     whole_s: float = Field(default=600.0, gt=0, le=86400)
 
 
+def _service_url(url: str) -> str:
+    """Checked here, so that what stands in it is shown nowhere.
+
+    Raises: ValueError.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or not _port_is_one(parts):
+        raise ValueError("needs http:// or https://, a host and, if any, a port from 1 to 65535")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("may have neither credentials (use api_key) nor a query or a fragment")
+    if not url.isascii() or any(character <= " " for character in url):
+        raise ValueError("may not have spaces or other than ASCII characters")
+    return url
+
+
+class MonitorConfig(Section):
+    """Look after a service: ping it and, given `metrics_url`, read the load that vLLM or SGLang reports there."""
+
+    metrics_url: str | None = None
+    interval_s: float = Field(default=5.0, ge=0.1, le=3600)
+    timeout_s: float = Field(default=2.0, gt=0, le=60)
+
+    @field_validator("metrics_url")
+    @classmethod
+    def _usable(cls, url: str | None) -> str | None:
+        return None if url is None else _service_url(url)
+
+
 class LiveBackendConfig(_Backend):
     """One real service that speaks OpenAI's wire. `url` is what its paths follow; without a path, `/v1` is added."""
 
@@ -167,22 +190,12 @@ class LiveBackendConfig(_Backend):
     deployments: Annotated[tuple[LiveDeploymentConfig, ...], Field(min_length=1)]
     timeouts: TimeoutsConfig = TimeoutsConfig()
     max_connections: PositiveInt = 1024
+    monitor: MonitorConfig | None = None
 
     @field_validator("url")
     @classmethod
     def _usable(cls, url: str) -> str:
-        """Checked here, so that what stands in it is shown nowhere."""
-        try:
-            parts = urlsplit(url)
-        except ValueError:
-            raise ValueError("is not a URL") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname or not _port_is_one(parts):
-            raise ValueError("needs http:// or https://, a host and, if any, a port from 1 to 65535")
-        if "@" in parts.netloc or parts.query or parts.fragment:
-            raise ValueError("may have neither credentials (use api_key) nor a query or a fragment")
-        if not url.isascii() or any(character <= " " for character in url):
-            raise ValueError("may not have spaces or other than ASCII characters")
-        return url
+        return _service_url(url)
 
 
 def _mode(backend: object) -> str:
@@ -201,108 +214,12 @@ BackendConfig = Annotated[
 ]
 
 
-class SloConfig(Section):
-    """A latency promise. Unset means not promised; the TTFT allowance grows with prompts beyond 2,000 tokens."""
-
-    ttft_ms: float | None = Field(default=None, ge=0.001)
-    ttft_ms_per_1k_prompt_tokens_beyond_2k: float = Field(default=0.0, ge=0)
-    tpot_ms: float | None = Field(default=None, ge=0.001)
-    e2e_ms: float | None = Field(default=None, ge=0.001)
-
-
-class ScorerRef(Section):
-    """A scorer by its module's name under app/routing/scorers, with its weight in this policy. Parameters are
-    reference points of its scale (`ref_s`, `ref_usd`), so none may be zero."""
-
-    use: Name
-    weight: float = Field(gt=0, le=1e6)
-    params: dict[str, Annotated[float, Field(gt=0)]] = {}
-
-
-class PickerRef(Section):
-    """A picker by its module's name under app/routing/pickers."""
-
-    use: Name
-    params: dict[str, Annotated[float, Field(ge=0)]] = {}
-
-
-class PolicyConfig(Section):
-    """filters -> scorers -> picker. The hard filters always run; a policy chooses scorers and the picker."""
-
-    description: str = ""
-    scorers: tuple[ScorerRef, ...] = ()
-    picker: PickerRef
-
-
-class ExplorationConfig(Section):
-    """Asking a backend of which little is known, now and then. `epsilon` 0 = never."""
-
-    epsilon: float = Field(default=0.01, ge=0, le=0.2)
-    usd_per_minute: float = Field(default=0.01, ge=0)
-    stale_s: float = Field(default=60.0, gt=0)
-
-
-class RoutingConfig(Section):
-    """Which policy decides by default and how cautious predictions are taken."""
-
-    default_policy: Name = "cheapest-slo"
-    cost_basis: Literal["reference", "marginal"] = "reference"
-    slo_margin: float = Field(default=0.05, ge=0, lt=1)
-    seed: int = 0
-    max_attempts: int = Field(default=2, ge=1, le=10)
-    exploration: ExplorationConfig = ExplorationConfig()
-    receipts_kept: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
-
-
-class RetryConfig(Section):
-    """How many retries all traffic may cause: `share` of requests, and `at_least_per_10s` however few those are."""
-
-    share: Ratio = 0.1
-    at_least_per_10s: float = Field(default=3.0, ge=0, le=1000)
-
-
-class GuardConfig(Section):
-    """When a backend that says nothing is left: after `times_q90` times the predicted 0.9 quantile, at least
-    `at_least_s`, if somebody else takes the request; a stream after `at_most_s` in any case."""
-
-    times_q90: float = Field(default=5.0, ge=1, le=100)
-    at_least_s: float = Field(default=2.0, gt=0, le=3600)
-    at_most_s: float = Field(default=300.0, gt=0, le=86400)
-
-
-class NoHedge(Section):
-    """One backend is asked at a time."""
-
-    type: Literal["none"]
-
-
-class DelayedHedge(Section):
-    """A second backend is asked when the first has said nothing for `times_q90` times its predicted 0.9 quantile; for
-    at most `share` of requests. Both are billed."""
-
-    type: Literal["delayed"]
-    times_q90: float = Field(default=1.1, ge=0.1, le=100)
-    at_least_s: float = Field(default=0.05, gt=0, le=3600)
-    share: Ratio = 0.05
-
-
-class QueueConfig(Section):
-    """Requests that wait in the gateway when policy holds them: in all, per tenant, and for how long at most.
-    `re_decisions` are made at most whenever a backend has room again."""
-
-    max_waiting: PositiveInt = 1000
-    max_waiting_per_tenant: PositiveInt = 1000
-    max_wait_s: float = Field(default=30.0, gt=0, le=3600)
-    re_decisions: Annotated[int, Field(ge=1, le=100)] = 4
-
-
-class DispatchConfig(Section):
-    """How requests are retried, hedged and held."""
-
-    retry: RetryConfig = RetryConfig()
-    guard: GuardConfig = GuardConfig()
-    hedge: Annotated[NoHedge | DelayedHedge, Field(discriminator="type")] = NoHedge(type="none")
-    queue: QueueConfig = QueueConfig()
+Weight = Annotated[float, Field(ge=0, le=1e9)]
+AliasTarget = Annotated[
+    Annotated[Name, Tag("model")] | Annotated[dict[Name, Weight], Field(min_length=1), Tag("split")],
+    Discriminator(lambda target: "split" if isinstance(target, dict) else "model"),
+]
+"""A model, or models with the weights that a split of requests between them follows."""
 
 
 class CacheOff(Section):
@@ -383,9 +300,10 @@ class Config(Section):
     extends: str | None = None
     server: ServerConfig = ServerConfig()
     models: Annotated[dict[Name, ModelConfig], Field(min_length=1)]
+    aliases: dict[Name, AliasTarget] = Field(default_factory=dict)
     backends: Annotated[tuple[BackendConfig, ...], Field(min_length=1)]
     slo: dict[Name, SloConfig]
-    policies: dict[Name, PolicyConfig] = {}
+    policies: dict[Name, PolicyConfig] = Field(default_factory=dict)
     routing: RoutingConfig = RoutingConfig()
     dispatch: DispatchConfig = DispatchConfig()
     cache: Cache = MemoryCache(type="memory")

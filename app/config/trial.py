@@ -8,7 +8,8 @@ from importlib import import_module
 from inspect import Parameter, signature
 from types import ModuleType
 
-from app.config.models import Config, PickerRef, PolicyConfig, ScorerRef
+from app.config.deciding import PickerRef, PolicyConfig, ScorerRef
+from app.config.models import Config
 from app.config.source import Source
 from app.config.validate import suggestion
 from app.routing import pickers, scorers

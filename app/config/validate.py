@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from app.config import models
+from app.config import deciding, models
 from app.config.models import Config
 from app.config.source import Source
 from backends import datasheet
@@ -76,6 +76,7 @@ def cross_check(
             if alias in taken:
                 check.add(("models", name, "aliases", place), f"the name '{alias}' is taken")
             taken.add(alias)
+    _check_aliases(config, taken, check)
     check.known(("routing", "default_policy"), "policy", config.routing.default_policy, config.policies)
     for name, policy in config.policies.items():
         check.known(("policies", name, "picker", "use"), "picker", policy.picker.use, pickers)
@@ -128,6 +129,21 @@ class _References:
         if name not in known:
             listed = ", ".join(sorted(known)) or "none"
             self.add(path, f"there is no {what} '{name}'{suggestion(name, known)} (there are: {listed})")
+
+
+def _check_aliases(config: Config, taken: Collection[str], check: _References) -> None:
+    """`taken` are the names of models and of their own aliases."""
+    for name, target in config.aliases.items():
+        at = ("aliases", name)
+        if name in taken:
+            check.add(at, f"the name '{name}' is taken")
+        if isinstance(target, str):
+            check.known(at, "model", target, config.models)
+            continue
+        for model in target:
+            check.known((*at, model), "model", model, config.models)
+        if not sum(target.values()):
+            check.add(at, "at least one weight must be more than 0")
 
 
 def _check_live(backend: models.LiveBackendConfig, at: Sequence[str | int], check: _References) -> None:
@@ -207,7 +223,8 @@ def _message(
 
 def _every_key() -> Sequence[str]:
     """Every key any section knows: close enough for a suggestion, whatever section the mistake is in."""
-    sections = [value for value in vars(models).values() if isinstance(value, type) and issubclass(value, BaseModel)]
+    named = (*vars(models).values(), *vars(deciding).values())
+    sections = [value for value in named if isinstance(value, type) and issubclass(value, BaseModel)]
     sheets = (
         datasheet.ChipSheet,
         datasheet.Figure,
@@ -224,4 +241,4 @@ def _every_key() -> Sequence[str]:
 
 
 def _secret(path: Sequence[str | int]) -> bool:
-    return any(str(part) in ("admin_token", "url", "api_key") for part in path)
+    return any(str(part) in ("admin_token", "url", "metrics_url", "api_key") for part in path)

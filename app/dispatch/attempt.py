@@ -36,7 +36,6 @@ class Attempt:
     ) -> None:
         self.request = request
         self.flight = flight = Flight(ask, fleet, clock.now_ns())
-        self._fleet = fleet
         self._clock = clock
         self._settled = settled
         self._usage: Usage | None = None
@@ -45,6 +44,7 @@ class Attempt:
         """Another attempt at the same request began first."""
         backend = fleet.backends[flight.chosen.view.name]
         self._heard = fleet.heard(flight.chosen.view.name)
+        self._power = backend.info.power
         # A real service that does not stream says everything at its end: when its first token was there, nobody knows.
         self._first_token_seen = request.stream or backend.info.mode == "emulated"
         try:
@@ -129,7 +129,7 @@ class Attempt:
 
     def energy_j(self) -> float | None:
         """Joules that its share of engine time is estimated to have taken; None where share or power are unknown."""
-        share, power = self.engine_share(), self._fleet.backends[self.chosen.view.name].info.power
+        share, power = self.engine_share(), self._power
         return None if share is None or power is None else power.energy_j(share.total_ns)
 
     def tpot_s(self) -> float | None:

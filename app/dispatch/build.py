@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from app.config.models import Config, DelayedHedge
+from app.config.deciding import DelayedHedge
+from app.config.models import Config
 from app.dispatch.admission import Admission, Place
 from app.dispatch.machine import Dispatch
 from app.dispatch.terms import Guard, Hedge, Terms

@@ -15,7 +15,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, TypeAdapter, model_validator
 
 from app.config import validate
-from app.config.models import Section
+from app.config.section import Section
 from app.config.source import parse
 from app.errors import ConfigError
 from backends.emulator.faults import Fault, FaultPlan, Rule

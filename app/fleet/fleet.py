@@ -7,7 +7,9 @@ requests arriving together never see the same backend as idle.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import Self
 
 from app.errors import NotFound
 from app.fleet.health import GATES, LONGEST_RETRY_AFTER_S, Health
@@ -17,6 +19,13 @@ from app.routing.policy import Policy
 from app.routing.state import LastToken, RoutingState
 from app.routing.types import Decision, Delta, Outcome, Reservation, RouteRequest, Snapshot
 from backends.base import Backend
+
+
+@dataclass(slots=True)
+class Latest:
+    """The backends of the newest of several fleets that share a state."""
+
+    backends: Mapping[str, Backend]
 
 
 class Fleet:
@@ -40,7 +49,35 @@ class Fleet:
         self.health.know(snapshot.views)
         self.released: Callable[[str, int], None] | None = None
         """Told which backend has room again, and when: held requests wait for that."""
+        self.drained_by_hand: dict[str, bool] = {}
         self._seed = seed
+        self._latest = Latest(backends)
+
+    def successor(
+        self,
+        backends: Mapping[str, Backend],
+        snapshot: Snapshot,
+        policies: Mapping[str, Policy],
+        seed: int,
+        drained_by_hand: dict[str, bool],
+    ) -> Self:
+        """A fleet for another configuration that shares with this one all it has counted and learned."""
+        other = copy(self)
+        other.backends = backends
+        other.snapshot = snapshot
+        other.policies = policies
+        other.drained_by_hand = drained_by_hand
+        other._seed = seed
+        return other
+
+    def supersede(self, by: Fleet) -> None:
+        """The successor decides from now on. Backends that are others there, or gone, are unlearned, and what earlier
+        fleets still observe of them teaches nobody."""
+        self._latest.backends = by.backends
+        for name, backend in self.backends.items():
+            if by.backends.get(name) is not backend:
+                self.state.forget(name)
+                self.troubles.forget(name)
 
     async def start(self) -> None:
         """Start every backend, in configuration order."""
@@ -55,6 +92,10 @@ class Fleet:
     def substrates(self, model: str) -> list[str]:
         """Which kinds of silicon serve a model."""
         return sorted({view.substrate for view in self.snapshot.views.get(model, ())})
+
+    def drained(self) -> list[str]:
+        """Backends that get nothing new."""
+        return sorted({view.name for views in self.snapshot.views.values() for view in views if view.drained})
 
     def preview(self, request: RouteRequest, now_ns: int) -> Decision:
         """Decide without reserving anything (dry run); the receipt is kept.
@@ -96,6 +137,9 @@ class Fleet:
 
     def observe(self, outcome: Outcome, now_ns: int) -> None:
         """Learn from an attempt."""
+        name, latest = outcome.chosen.view.name, self._latest.backends
+        if latest is not self.backends and latest.get(name) is not self.backends[name]:
+            return
         self.state.observe(outcome, now_ns)
 
     def _decide(self, request: RouteRequest, now_ns: int) -> tuple[Decision, Delta]:
@@ -137,6 +181,7 @@ class Fleet:
         """
         if name not in self.backends:
             raise NotFound(f"no backend '{name}'", code="backend_not_found")
+        self.drained_by_hand[name] = drained
         self.snapshot = replace(
             self.snapshot,
             views={

@@ -21,10 +21,23 @@ class Receipts:
         """Its id."""
         return f"{self._id_prefix}{self._next:x}"
 
+    def resume(self, number: int) -> None:
+        """The next decision is given this number, as if there had been those before it."""
+        self._next = number
+
     def keep(self, decision: Decision) -> None:
         """Remember the decision that was given `next_id`; it takes the place of the oldest."""
         self._ring[self._next % len(self._ring)] = decision
         self._next += 1
+
+    def resize(self, kept: int) -> None:
+        """Keep as many from now on; what fits of the newest stays."""
+        if kept == len(self._ring):
+            return
+        newest = self.latest(kept)
+        self._ring = [None] * kept
+        for age, decision in enumerate(newest, start=1):
+            self._ring[(self._next - age) % kept] = decision
 
     def get(self, decision_id: str) -> Decision | None:
         """The decision of that id, unless it is too old."""

@@ -51,6 +51,10 @@ class Troubles:
             trouble.said_ns = now_ns
             log.warning("backend '%s' still fails, %d times in a row: %s", backend, trouble.failures, text)
 
+    def forget(self, backend: str) -> None:
+        """It is another one now, or none."""
+        self._open.pop(backend, None)
+
     def answered(self, backend: str) -> None:
         """It has answered a request to the end."""
         if self._open and (trouble := self._open.pop(backend, None)) is not None:

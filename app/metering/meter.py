@@ -33,11 +33,14 @@ class PriceTable:
 class Meter:
     """Bills records exactly once; holds the remainder of each chip-hour backend between bills."""
 
-    def __init__(self, prices: PriceTable, metrics: Metrics, ledger: Ledger) -> None:
+    def __init__(
+        self, prices: PriceTable, metrics: Metrics, ledger: Ledger, carries: dict[str, int] | None = None
+    ) -> None:
+        """`carries` are the remainders by backend, shared with the meters of configurations before and after."""
         self._prices = prices
         self._metrics = metrics
         self._ledger = ledger
-        self._carries: dict[str, int] = {}
+        self._carries = {} if carries is None else carries
 
     def record(self, record: RequestRecord) -> Bill:
         """Bill an attempt by what it used, whichever way it ended."""

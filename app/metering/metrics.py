@@ -46,8 +46,17 @@ class BackendGauge(NamedTuple):
     ejections: int = 0
 
 
+class SignalGauge(NamedTuple):
+    """What the monitor knows of a backend: whether it answers pings (None = not yet known), and how old that is."""
+
+    backend: str
+    substrate: str
+    up: bool | None
+    ages_s: Mapping[str, float]
+
+
 class Metrics:
-    """The registry and its families. `backends()` is asked at every scrape."""
+    """The registry and its families. `backends()` and `signals()` are asked at every scrape."""
 
     def __init__(
         self,
@@ -57,6 +66,7 @@ class Metrics:
         config_hash: str,
         version: str,
         references: Mapping[str, str],
+        signals: Callable[[], Iterable[SignalGauge]] = tuple,
     ) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
         self._models = frozenset(models)
@@ -65,11 +75,37 @@ class Metrics:
         self._histograms: list[Buckets] = []
         self._declare_counters()
         self._declare_histograms()
-        info = {"hash": config_hash}, {"version": version}
         self.held: Callable[[], Mapping[str, int]] = dict
         """How many requests wait in the gateway, by priority class; set by whoever has the queue."""
-        exported = _Exported(self._counters, self._histograms, backends, *info, references, lambda: self.held())
-        self.registry.register(exported)
+        self.reload_ok = True
+        self.reloaded_wall_ns = 0
+        self.config_hash = config_hash
+        self.references = references
+        self.registry.register(_Exported(self, self._counters, self._histograms, backends, signals, version))
+
+    def configured(self, models: Iterable[str], config_hash: str, references: Mapping[str, str]) -> None:
+        """Another configuration holds; what was counted under names that are gone stays counted."""
+        self._models = frozenset(models)
+        self.config_hash = config_hash
+        self.references = references
+
+    def reloaded(self, wall_ns: int) -> None:
+        """The configuration in the files is the one that runs."""
+        self.reload_ok, self.reloaded_wall_ns = True, wall_ns
+
+    def not_reloaded(self) -> None:
+        """The configuration in the files could not be taken over."""
+        self.reload_ok = False
+
+    def reload_gauges(self) -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
+        """Prometheus' own names for how its last reload went."""
+        ok = GaugeMetricFamily("turnout_config_last_reload_successful", "Whether the last reload was taken over")
+        ok.add_metric((), self.reload_ok)
+        when = GaugeMetricFamily(
+            "turnout_config_last_reload_success_timestamp_seconds", "When a configuration was last taken over"
+        )
+        when.add_metric((), self.reloaded_wall_ns / 1e9)
+        return ok, when
 
     def model(self, name: str | None) -> str:
         """The label value for a model a client asked for; None where the request was not understood."""
@@ -110,6 +146,7 @@ class Metrics:
         self.requests = add(
             "requests", "Requests by HTTP status; 499 = client gone", ("model", "tenant", "endpoint", "code")
         )
+        self.aliases = add("alias_requests", "Requests for an alias, and the model each went to", ("alias", "model"))
         self.tokens = add("tokens", "Tokens by disjoint kind; prompt = uncached", MONEY)
         self.cost = add("cost_usd", "Effective cost: list price, or share of busy chip-hours", MONEY, nusd)
         self.list_cost = add("list_cost_usd", "The same tokens at the backend's public list price", MONEY, nusd)
@@ -130,10 +167,12 @@ class Metrics:
         self.decisions = add("decisions", "Decisions", ("model", "backend", "policy", "reason"))
         self.rejected = add("candidates_rejected", "Backends that could not win, and why", ("backend", "reason"))
         self.upstream_errors = add("upstream_errors", "Failed attempts", ("backend", "reason"))
+        self.monitor_failures = add("monitor_failures", "Pings and scrapes without an answer", ("backend", "signal"))
         self.retries = add("retries", "Attempts beyond a request's first", ("backend", "reason"))
         self.hedges = add("hedges", "Second backends asked beside a slow first, by how it ended", ("backend", "result"))
         self.disconnects = add("client_disconnects", "Clients that left early", ("phase",))
         self.rejections = add("rejections", "Requests turned away", ("tenant", "reason"))
+        self.reloads = add("config_reloads", "Reloads by what came of them", ("result",))
         self.ledger_dropped = add("ledger_dropped_rows", "Ledger rows lost because the queue was full", ())
         self.label_overflow = add("label_overflow", "Label values outside their closed set", ("label",))
 
@@ -175,21 +214,19 @@ class _Exported(Collector):
 
     def __init__(
         self,
+        metrics: Metrics,
         counters: Iterable[Cells],
         histograms: Iterable[Buckets],
         backends: Callable[[], Iterable[BackendGauge]],
-        config: Mapping[str, str],
-        build: Mapping[str, str],
-        references: Mapping[str, str],
-        held: Callable[[], Mapping[str, int]],
+        signals: Callable[[], Iterable[SignalGauge]],
+        version: str,
     ) -> None:
-        self._held = held
+        self._signals = signals
+        self._metrics = metrics
         self._counters = tuple(counters)
         self._histograms = tuple(histograms)
         self._backends = backends
-        self._config = config
-        self._build = build
-        self._references = references
+        self._version = version
 
     def collect(self) -> Iterator[Metric]:
         """Every family, in a stable order."""
@@ -199,17 +236,31 @@ class _Exported(Collector):
         yield from _backend_families(backends)
         yield from _health_families(backends)
         held = GaugeMetricFamily("turnout_held_requests", "Requests waiting in the gateway", labels=("priority",))
-        for priority, waiting in self._held().items():
+        for priority, waiting in self._metrics.held().items():
             held.add_metric((priority,), waiting)
         yield held
-        yield _info("turnout_config_info", "The running configuration", self._config)
-        yield _info("turnout_build_info", "The running version", self._build)
+        yield from self._signal_families()
+        yield _info("turnout_config_info", "The running configuration", {"hash": self._metrics.config_hash})
+        yield _info("turnout_build_info", "The running version", {"version": self._version})
+        yield from self._metrics.reload_gauges()
         reference = GaugeMetricFamily(
             "turnout_reference_info", "Which backend a model's reference price is of", labels=("model", "backend")
         )
-        for model, backend in self._references.items():
+        for model, backend in self._metrics.references.items():
             reference.add_metric((model, backend), 1)
         yield reference
+
+    def _signal_families(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("turnout_backend_up", "Whether it answers pings", labels=("backend", "substrate"))
+        age = GaugeMetricFamily(
+            "turnout_state_age_seconds", "Since a live backend last told", labels=("backend", "signal")
+        )
+        for each in self._signals():
+            if each.up is not None:
+                up.add_metric((each.backend, each.substrate), each.up)
+            for signal, age_s in each.ages_s.items():
+                age.add_metric((each.backend, signal), age_s)
+        yield from (up, age)
 
 
 def _backend_families(backends: Iterable[BackendGauge]) -> Iterator[Metric]:

@@ -86,7 +86,7 @@ def _forecast(
             size = unread.bit_length()
         prompt_s = token_s * unread
         learned = learned_of.get(view.key)
-        slow, slow_decode = (1.0, 1.0) if learned is None else (learned.slowness, learned.decode_slowness)
+        slow, slow_decode = (1.0, 1.0) if learned is None else (learned.reading.factor, learned.decoding.factor)
         prompt_s *= slow
         load = loads.get(view.name)
         if load is None or not load.sequences:

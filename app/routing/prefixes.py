@@ -21,18 +21,18 @@ TRUST_RATE = 0.05
 class PrefixTable:
     """Blocks of one backend, least recently used first, with the time until which each is believed."""
 
-    __slots__ = ("_until_ns", "trust")
+    __slots__ = ("trust", "until_ns")
 
     def __init__(self) -> None:
-        self._until_ns: dict[int, int] = {}
+        self.until_ns: dict[int, int] = {}
         self.trust = 1.0
 
     def __len__(self) -> int:
-        return len(self._until_ns)
+        return len(self.until_ns)
 
     def share(self, blocks: Sequence[int], now_ns: int) -> float:
         """Which share of a prompt's blocks is believed to be cached, 0..1, `trust` applied."""
-        known = self._until_ns
+        known = self.until_ns
         if known.get(blocks[0], 0) <= now_ns:
             return 0.0
         low, high = 1, len(blocks)  # a leading block is used whenever a later one is, so it never leaves sooner
@@ -46,7 +46,7 @@ class PrefixTable:
 
     def dispatched(self, blocks: Sequence[int], most: int, now_ns: int) -> None:
         """A prompt is on its way; at most `most` blocks are remembered."""
-        known, until_ns = self._until_ns, now_ns + UNCONFIRMED_NS
+        known, until_ns = self.until_ns, now_ns + UNCONFIRMED_NS
         for block in reversed(blocks):  # the first one last, so that it is forgotten last
             known[block] = max(known.pop(block, 0), until_ns)
         excess = len(known) - min(most, MOST_BLOCKS)
@@ -56,7 +56,7 @@ class PrefixTable:
 
     def read(self, blocks: Sequence[int], now_ns: int) -> None:
         """It has been read: its blocks are there."""
-        known, until_ns = self._until_ns, now_ns + TTL_NS
+        known, until_ns = self.until_ns, now_ns + TTL_NS
         for block in blocks:
             if block in known:
                 known[block] = until_ns

@@ -36,9 +36,10 @@ class Pace(NamedTuple):
 
 
 class Reading:
-    """The prompts on their way through one backend."""
+    """The prompts on their way through one backend; `waiting` are those whose first token is awaited, by ticket, with
+    the position at which they end."""
 
-    __slots__ = ("_pace", "_pending", "chunk_s", "end_ns", "read_s", "sent_s", "start_ns")
+    __slots__ = ("chunk_s", "end_ns", "pace", "read_s", "sent_s", "start_ns", "waiting")
 
     def __init__(self) -> None:
         self.sent_s = 0.0
@@ -46,18 +47,18 @@ class Reading:
         self.chunk_s = 0.0
         self.start_ns = 0
         self.end_ns = 0
-        self._pace = Pace(0.0, 0.0, inf, 0)
-        self._pending: dict[int, float] = {}
+        self.pace = Pace(0.0, 0.0, inf, 0)
+        self.waiting: dict[int, float] = {}
 
     @property
     def pending(self) -> int:
         """Prompts whose first token is awaited."""
-        return len(self._pending)
+        return len(self.waiting)
 
     def takes_s(self, prompt_s: float, pace: Pace, now_ns: int) -> tuple[float, float]:
         """(until a prompt sent now has been read, how much of that is due to prompts before it), in seconds."""
         left_s, step_s, budget_s, lag = pace
-        if not self._pending:
+        if not self.waiting:
             steps = lag + (1 if prompt_s <= budget_s else ceil(prompt_s / budget_s))
             return left_s + steps * step_s + prompt_s, 0.0
         read_s, chunk_s, start_ns, end_ns = self._at(now_ns)
@@ -74,14 +75,14 @@ class Reading:
 
     def send(self, ticket: int, prompt_s: float, pace: Pace, now_ns: int) -> None:
         """A prompt is on its way."""
-        if not self._pending:
+        if not self.waiting:
             self.read_s = self.sent_s
             self.chunk_s, self.start_ns, self.end_ns = 0.0, 0, 0
         else:
             self.read_s, self.chunk_s, self.start_ns, self.end_ns = self._at(now_ns)
-        self._pace = pace
+        self.pace = pace
         self.sent_s += prompt_s
-        self._pending[ticket] = self.sent_s
+        self.waiting[ticket] = self.sent_s
         if not self.chunk_s:
             self.read_s = self.sent_s - prompt_s
             self._begin(now_ns + int((pace.left_s + pace.lag_steps * pace.step_s) * 1e9))
@@ -90,28 +91,28 @@ class Reading:
 
     def first_token(self, ticket: int, now_ns: int) -> None:
         """A prompt has been read (or given up): a step has ended."""
-        position_s = self._pending.pop(ticket, None)
+        position_s = self.waiting.pop(ticket, None)
         if position_s is None:
             return
-        if not self._pending:
+        if not self.waiting:
             self.read_s, self.chunk_s = self.sent_s, 0.0
             return
         if now_ns - self.start_ns <= SAME_STEP_NS and position_s <= self.read_s:
             return
         until_s = self.read_s + self.chunk_s
-        lasted_s = (now_ns - self.start_ns) / 1e9 - self._pace.step_s
+        lasted_s = (now_ns - self.start_ns) / 1e9 - self.pace.step_s
         if lasted_s > LONGER * self.chunk_s:  # whoever came soon after must have been read along
-            until_s = min(self.sent_s, self.read_s + min(lasted_s, self._pace.budget_s))
+            until_s = min(self.sent_s, self.read_s + min(lasted_s, self.pace.budget_s))
         self.read_s = until_s if self.read_s < position_s <= until_s else position_s
         self._begin(now_ns)
 
     def forget(self, ticket: int) -> None:
         """It was never read: it failed, or was called off."""
-        self._pending.pop(ticket, None)
+        self.waiting.pop(ticket, None)
 
     def _begin(self, start_ns: int) -> None:
         """A step begins, with what is left to read."""
-        pace = self._pace
+        pace = self.pace
         self.start_ns = start_ns
         self.chunk_s = max(0.0, min(pace.budget_s, self.sent_s - self.read_s))
         self.end_ns = start_ns + int((pace.step_s + self.chunk_s) * 1e9)
@@ -119,7 +120,7 @@ class Reading:
     def _at(self, now_ns: int) -> tuple[float, float, int, int]:
         """(read, chunk, start, end) as they should be by now, if steps have ended without a first token."""
         read_s, chunk_s, start_ns, end_ns = self.read_s, self.chunk_s, self.start_ns, self.end_ns
-        pace = self._pace
+        pace = self.pace
         for _ in range(MOST_STEPS):
             if not chunk_s or end_ns > now_ns:
                 break

@@ -5,6 +5,7 @@
     lengths    characters per prompt token and tokens per answer, per model
     prefixes   which prompts a backend has read of late
     gates      backends that get nothing for now, with the reason (a breaker is open, an outlier ejected, ...)
+    scraped    what live backends' engines last reported of their load (`app.fleet.monitor`)
     sticky     notes that pickers leave for their next turn: whose turn it is, who was chosen last, ...
 
 `observe` is the only way to learn. Cache hits and cancelled answers never reach it as completed ones.
@@ -66,8 +67,8 @@ class Load:
     """
 
     __slots__ = (
-        "_tpot_slos", "heard", "pending_prompt_tokens", "reading", "reading_ns", "reading_s", "resident_tokens",
-        "sequences", "tightest_tpot_slo_s",
+        "heard", "pending_prompt_tokens", "reading", "reading_ns", "reading_s", "resident_tokens", "sequences",
+        "tightest_tpot_slo_s", "tpot_slos",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -79,7 +80,7 @@ class Load:
         self.tightest_tpot_slo_s: float | None = None
         self.reading_s = 0.0
         self.reading_ns = 0
-        self._tpot_slos: dict[float, int] = {}
+        self.tpot_slos: dict[float, int] = {}
 
     def join(self, reservation: Reservation, now_ns: int) -> None:
         """One request more."""
@@ -90,7 +91,7 @@ class Load:
         faded = READING_TAU_NS / (READING_TAU_NS + now_ns - self.reading_ns)
         self.reading_s = self.reading_s * faded + reservation.prompt_s
         self.reading_ns = now_ns
-        self._promise(reservation.tpot_slo_s, 1)
+        self.promise(reservation.tpot_slo_s, 1)
 
     def prompt_read(self, reservation: Reservation, now_ns: int) -> None:
         """Its prompt no longer waits."""
@@ -101,73 +102,81 @@ class Load:
         """It has ended (its prompt was given back by `prompt_read`)."""
         self.sequences -= reservation.sequences
         self.resident_tokens -= reservation.resident_tokens
-        self._promise(reservation.tpot_slo_s, -1)
+        self.promise(reservation.tpot_slo_s, -1)
 
-    def _promise(self, slo_s: float | None, change: int) -> None:
+    def promise(self, slo_s: float | None, change: int) -> None:
         """One promise more (1) or less (-1)."""
         if slo_s is None:
             return
-        left = self._tpot_slos.get(slo_s, 0) + change
+        left = self.tpot_slos.get(slo_s, 0) + change
         if left:
-            self._tpot_slos[slo_s] = left
+            self.tpot_slos[slo_s] = left
         else:
-            del self._tpot_slos[slo_s]
-        self.tightest_tpot_slo_s = min(self._tpot_slos, default=None)
+            del self.tpot_slos[slo_s]
+        self.tightest_tpot_slo_s = min(self.tpot_slos, default=None)
+
+
+class Slowness:
+    """By how much the profile's seconds are stretched (`factor`), as a slow exponential mean of log ratios."""
+
+    __slots__ = ("factor", "log", "samples")
+
+    def __init__(self) -> None:
+        self.factor = 1.0
+        self.log = 0.0
+        self.samples = 0
+
+    def learn(self, seen: float, assumed: float) -> None:
+        """What took `seen` seconds was foretold with `assumed`, the factor in it."""
+        ratio_log = min(RESIDUAL_LIMIT, max(-RESIDUAL_LIMIT, log(seen / assumed)))
+        samples = self.samples + 1
+        self.put(self.log + max(SLOWNESS_RATE, 1.0 / (samples + 1)) * (ratio_log - self.log), samples)
+
+    def put(self, log_factor: float, samples: int) -> None:
+        """Set it."""
+        self.log, self.samples, self.factor = log_factor, samples, exp(log_factor)
 
 
 class Learned:
     """Corrections of a deployment's predicted TTFT and TPOT.
 
-    `slowness` is by how much the profile's seconds are stretched before anything is added that is known in real seconds
-    (what is left of a step, say): a slow mean of what was observed where nobody was waiting; `decode_slowness` is the
-    same for decode steps.
+    `reading` and `decoding` stretch the profile's seconds before anything is added that is known in real seconds (what
+    is left of a step, say): learned slowly, of TTFTs where nobody was waiting and of what is left of a TPOT when the
+    reading of others' prompts is taken off. `ttft` and `tpot` correct the whole.
     """
 
-    __slots__ = ("_calm", "_decode_log", "_decoded", "_slowness_log", "decode_slowness", "slowness", "tpot", "ttft")
+    __slots__ = ("decoding", "reading", "tpot", "ttft")
 
     def __init__(self) -> None:
         self.ttft = Residuals()
         self.tpot = Residuals()
-        self.slowness = 1.0
-        self.decode_slowness = 1.0
-        self._slowness_log = 0.0
-        self._calm = 0
-        self._decode_log = 0.0
-        self._decoded = 0
+        self.reading = Slowness()
+        self.decoding = Slowness()
 
     def learn_ttft(self, prediction: Prediction, ttft_s: float, now_ns: int) -> None:
         """Take an observed TTFT, in seconds."""
         self.ttft.learn(prediction.ttft_stratum, ttft_s, prediction.prior_ttft_s, now_ns)
         if prediction.wait_s <= 0.0:
-            self._calm += 1
-            seen = log(ttft_s / prediction.prior_ttft_s * prediction.slowness)
-            seen = min(RESIDUAL_LIMIT, max(-RESIDUAL_LIMIT, seen))
-            self._slowness_log += max(SLOWNESS_RATE, 1.0 / (self._calm + 1)) * (seen - self._slowness_log)
-            self.slowness = exp(self._slowness_log)
+            self.reading.learn(ttft_s, prediction.prior_ttft_s / prediction.slowness)
 
     def learn_tpot(self, prediction: Prediction, tpot_s: float, tokens: int, reading_s: float, now_ns: int) -> None:
         """Take an observed TPOT (s) of an answer of so many tokens, beside which prompts were read for `reading_s`."""
         self.tpot.learn(prediction.tpot_stratum, tpot_s, prediction.prior_tpot_s, now_ns)
         decode_s = tpot_s - reading_s / max(1, tokens - 1)
-        if decode_s < MOSTLY_READING * tpot_s:
-            return  # what is left is the difference of two guesses
-        self._decoded += 1
-        seen = log(decode_s / prediction.decode_s * prediction.decode_slowness)
-        seen = min(RESIDUAL_LIMIT, max(-RESIDUAL_LIMIT, seen))
-        self._decode_log += max(SLOWNESS_RATE, 1.0 / (self._decoded + 1)) * (seen - self._decode_log)
-        self.decode_slowness = exp(self._decode_log)
+        if decode_s >= MOSTLY_READING * tpot_s:  # else what is left is the difference of two guesses
+            self.decoding.learn(decode_s, prediction.decode_s / prediction.decode_slowness)
 
 
 class Lengths:
     """How long this model's prompts and answers run, learned from usage: exponential means, and the 0.75 quantile of
     the last 256 answers (for what must not turn out dearer)."""
 
-    __slots__ = ("_ranked", "_window", "characters_per_token", "completion_tokens")
+    __slots__ = ("_ranked", "characters_per_token", "completion_tokens", "window")
 
     def __init__(self) -> None:
         self.characters_per_token = 4.0
         self.completion_tokens = 256.0
-        self._window: deque[int] = deque()
+        self.window: deque[int] = deque()
         self._ranked: list[int] = []
 
     @property
@@ -178,7 +187,7 @@ class Lengths:
 
     def answer(self, tokens: int) -> None:
         """An answer of that many tokens has been completed."""
-        window, ranked = self._window, self._ranked
+        window, ranked = self.window, self._ranked
         if len(window) == LENGTH_WINDOW:
             del ranked[bisect_left(ranked, window.popleft())]
         window.append(tokens)
@@ -198,10 +207,21 @@ class Gate(NamedTuple):
     until_ns: int
 
 
+class Scraped(NamedTuple):
+    """What an engine reported of itself, everybody's requests included; asked for at `at_ns`, and past `fresh_until_ns`
+    (both monotonic) it is stale: unknown, not zero. `kv_used_ratio` None = not told."""
+
+    running: int
+    waiting: int
+    kv_used_ratio: float | None
+    at_ns: int
+    fresh_until_ns: int
+
+
 class RoutingState:
     """All learned and sticky state of the decision."""
 
-    __slots__ = ("gates", "learned", "lengths", "loads", "prefixes", "sticky")
+    __slots__ = ("gates", "learned", "lengths", "loads", "prefixes", "scraped", "sticky")
 
     def __init__(self) -> None:
         self.loads: dict[str, Load] = {}
@@ -209,6 +229,7 @@ class RoutingState:
         self.lengths: dict[str, Lengths] = {}
         self.prefixes: dict[str, PrefixTable] = {}
         self.gates: dict[str, Gate] = {}
+        self.scraped: dict[str, Scraped] = {}
         self.sticky: dict[str, float | str] = {}
 
     def load(self, backend: str) -> Load:
@@ -231,6 +252,13 @@ class RoutingState:
         if found is None:
             found = self.lengths[model] = Lengths()
         return found
+
+    def forget(self, backend: str) -> None:
+        """Unlearn a backend that is another one now; what is in flight there still is."""
+        self.learned = {key: value for key, value in self.learned.items() if key.split(" ")[0] != backend}
+        self.prefixes.pop(backend, None)
+        self.gates.pop(backend, None)
+        self.scraped.pop(backend, None)
 
     def reserve(self, reservation: Reservation, now_ns: int) -> None:
         """Count a dispatched request as in flight."""

@@ -31,7 +31,7 @@ class RouteRequest(NamedTuple):
     `max_completion_tokens` the most it can become. `max_cost_nusd` None = no
     ceiling. Time since `arrived_ns` has been taken from the promise already (None = just now). Of negative `priority` a
     request may be shed; `may_hold` says whether the decision may be to wait. `blocks` are the chained hashes of the
-    prompt's whole blocks, `session` names a conversation.
+    prompt's whole blocks, `session` names a conversation, `alias` is what the model was asked for as, if not by name.
     """
 
     model: str
@@ -52,6 +52,7 @@ class RouteRequest(NamedTuple):
     blocks: tuple[int, ...] = ()
     session: str | None = None
     completion_tokens_q75: int = 0
+    alias: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

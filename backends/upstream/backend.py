@@ -74,6 +74,8 @@ class LiveBackend:
         try:
             response = await self.transport().send(request)
             await response.aclose()
+        except Saturated:
+            return  # all connections are at work, so somebody answers
         except BackendError as error:
             raise Unavailable(str(error)) from error
         if response.status != 200:

@@ -132,9 +132,10 @@ async def test_when_every_service_fails_the_client_gets_one_clear_error(tmp_path
     expected: tuple[tuple[dict[str, Any], int, str], ...] = (
         ({"kind": "refuse"}, 502, "upstream_failed"),
         ({"kind": "http_error", "status": 503}, 502, "upstream_failed"),
-        ({"kind": "http_error", "status": 429, "retry_after_s": 1.5}, 429, "overloaded"),
         ({"kind": "hang"}, 504, "upstream_timeout"),
         ({"kind": "wrong_content_type"}, 502, "upstream_failed"),
+        # Last: a service that names a time gets nothing until then.
+        ({"kind": "http_error", "status": 429, "retry_after_s": 1.5}, 429, "overloaded"),
     )
     async with rigged(tmp_path, timeouts=FAST) as rig:
         for fault, status, code in expected:

@@ -14,13 +14,36 @@ from app.api.public import public_api
 from app.fleet.fleet import Fleet
 from app.fleet.receipts import Receipts
 from app.planning import Planner
-from backends.clock import VirtualClock
 from tests.builders import make_snapshot
 
 
-class NoMetrics:
-    def render(self, accept: str) -> tuple[bytes, str]:
+class EmptyDesk:
+    def fleet(self) -> Fleet:
+        return Fleet({}, make_snapshot(), {}, Receipts(1, "d-"), 0)
+
+    def token(self) -> str:
+        return "token"
+
+    def config(self) -> dict[str, object]:
+        return {}
+
+    def watched(self, name: str) -> None:
+        return None
+
+    def state(self) -> dict[str, object]:
+        return {}
+
+    def status(self) -> dict[str, object]:
+        return {}
+
+    def now_ns(self) -> int:
+        return 0
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
         return b"", "text/plain"
+
+    async def reload(self, *, dry_run: bool) -> dict[str, object]:
+        return {}
 
 
 def called(dependant: Dependant) -> list[Callable[..., object]]:
@@ -29,10 +52,10 @@ def called(dependant: Dependant) -> list[Callable[..., object]]:
 
 
 def test_every_endpoint_and_guard_is_a_coroutine() -> None:
-    fleet = Fleet({}, make_snapshot(), {}, Receipts(1, "d-"), 0)
+    desk = EmptyDesk()
     apis: list[FastAPI] = [
-        admin_api(fleet, NoMetrics(), dict, "token", VirtualClock()),
-        public_api(Planner({}, {}, "p"), fleet.substrates, lambda: None),
+        admin_api(desk),
+        public_api(lambda: Planner({}, {}, "p", {}), desk.fleet().substrates, lambda: None),
     ]
     routes = [route for api in apis for route in api.routes if isinstance(route, APIRoute)]
     assert len(routes) >= 11

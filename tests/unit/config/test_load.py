@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from app.config import models
+from app.config import deciding, models
 from app.config.load import load, redacted, schema, shipped
+from app.config.section import Section
 from app.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -115,6 +116,13 @@ def test_the_smallest_useful_file_loads(tmp_path: Path) -> None:
         ("precision: fp8", "precision: fp8, software: vlm", "7:5: backends[0].name: 'h100-8b': there is no datasheet for NVIDIA H100 SXM with software 'vlm'; did you mean 'vllm'?"),
         ("chips: 1", "chips: yes", "10:5: backends[0].chips: input should be a valid integer"),
         ("a price list", "a pri\x07ce list", "15:20: the character '\\x07' is not allowed"),
+        ("version: 1", "version: 1\naliases: {fast: llama-3.1-8}", "2:11: aliases.fast: there is no model 'llama-3.1-8'; did you mean"),
+        ("version: 1", "version: 1\naliases: {p: {llama-3.1-8b: 1, x: 2}}", "2:32: aliases.p.x: there is no model 'x'"),
+        ("version: 1", "version: 1\naliases: {p: {llama-3.1-8b: 0}}", "2:11: aliases.p: at least one weight must be more"),
+        ("version: 1", "version: 1\naliases: {p: {llama-3.1-8b: -1}}", "2:15: aliases.p.llama-3.1-8b: input should be greater"),
+        ("version: 1", "version: 1\naliases: {llama-3.1-8b: llama-3.1-8b}", "2:11: aliases.llama-3.1-8b: the name 'llama-3.1-8b' is taken"),
+        ("version: 1", "version: 1\naliases: {p: {}}", "2:11: aliases.p: dictionary should have at least 1 item"),
+        ("version: 1", "version: 1\naliases: {p: [a]}", "2:11: aliases.p: input should be a valid string"),
         ("version: 1", "version: [1", "2:4: did not find expected"),
         ("version: 1", "version: *nowhere", "1:10: found undefined alias"),
     ],
@@ -307,7 +315,8 @@ def test_the_published_schema_is_fresh_and_describes_the_example() -> None:
 
 def test_the_example_is_whole_and_shows_defaults() -> None:
     text = (shipped() / "turnout.yaml").read_text()
-    sections = [each for each in vars(models).values() if isinstance(each, type) and issubclass(each, models.Section)]
+    named = (*vars(models).values(), *vars(deciding).values())
+    sections = [each for each in named if isinstance(each, type) and issubclass(each, Section)]
     keys = {key for section in sections for key in section.model_fields}
     assert len(keys) > 60
     missing = {key for key in keys if not re.search(rf"\b{key}\b", text)}

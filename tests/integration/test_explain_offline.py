@@ -1,0 +1,91 @@
+"""`turnout explain --state`: what a gateway would decide next, without the gateway."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from app.cli import main
+from app.config.load import load, shipped
+from tests.gateways import running
+
+MODEL = "llama-3.3-70b"
+CHAT = "/v1/chat/completions"
+
+
+def explain(*arguments: str) -> tuple[int, str, str]:
+    done = CliRunner().invoke(main, ["explain", *arguments], catch_exceptions=False)
+    return done.exit_code, done.stdout, done.stderr
+
+
+def without_times(receipt: dict[str, Any]) -> dict[str, Any]:
+    """What is predicted of a backend at work changes with every millisecond; what is idle stays as it is."""
+    candidates = [
+        {**each, "predicted": None, "slack": None} if each["in_flight"] else each for each in receipt["candidates"]
+    ]
+    return {**receipt, "id": None, "margin": None, "candidates": candidates}
+
+
+async def test_it_is_the_decision_the_gateway_makes_next(tmp_path: Path) -> None:
+    path = tmp_path / "turnout.yaml"
+    path.write_text(
+        f"version: 1\nextends: shipped\ncache: {{type: off}}\nledger: {{path: {tmp_path / 'ledger.sqlite3'}}}\n"
+    )
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 200}
+    state = tmp_path / "state.json"
+    async with running(load(path)) as at, httpx.AsyncClient(base_url=at.url, timeout=30) as client:
+        for number in range(8):
+            sent = {**body, "max_tokens": 2 + number, "user": str(number)}
+            policy = {"x-turnout-policy": ["round-robin", "cheapest-slo"][number % 2]}
+            assert (await client.post(CHAT, json=sent, headers=policy)).status_code == 200
+        await client.post(f"{at.admin_url}/admin/backends/groq-70b/drain")
+        async with client.stream("POST", CHAT, json={**body, "stream": True, "max_tokens": 5000, "ignore_eos": True}):
+            state.write_text((await client.get(f"{at.admin_url}/admin/state")).text)
+            dry = {"x-turnout-dry-run": "1", "x-slo-ttft-ms": "2000"}
+            live = (await client.post(CHAT, json=body, headers=dry)).json()
+    code, out, err = explain(
+        "-c", str(path), "--state", str(state), "--model", MODEL, "--prompt", "hi", "--slo", "ttft=2s", "--json"
+    )
+    assert (code, err) == (0, "")
+    offline = json.loads(out)
+    assert live.pop("object") == "turnout.decision"
+    assert without_times(offline) == without_times(live)
+    assert any(candidate["in_flight"] for candidate in offline["candidates"])
+    assert {"backend": "groq-70b", "reason": "drained"} in offline["rejected"]
+    fresh = json.loads(explain("-c", str(path), "--model", MODEL, "--prompt", "hi", "--slo", "ttft=2s", "--json")[1])
+    assert fresh["candidates"] != offline["candidates"]
+
+
+def test_a_state_of_another_configuration_is_warned_of_and_one_that_is_none_refused(tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    state.write_text(json.dumps({"config": "another", "state": {"version": 1}}))
+    code, out, err = explain("--state", str(state))
+    assert code == 0
+    assert "warning: the state is of configuration another" in err
+    assert "WINS" in out
+    for text in ("", "[]", "{}", '{"state": {"version": 7}}', '{"state": {"version": 1}, "next_decision": -1}'):
+        state.write_text(text)
+        code, _, err = explain("--state", str(state))
+        assert code == 1, text
+        assert "Traceback" not in err
+        assert len(err.strip().splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--id", "d-1", "--state", "STATE"), ("--id", "d-1", "-c", "STATE"), ("--state", "no such file")],
+)
+def test_what_does_not_go_together_is_a_usage_error(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    state = tmp_path / "state.json"
+    state.write_text("{}")
+    assert explain(*[str(state) if each == "STATE" else each for each in arguments])[0] == 2
+
+
+def test_an_unknown_model_is_said(tmp_path: Path) -> None:
+    code, _, err = explain("-c", str(shipped() / "turnout.yaml"), "--model", "nobody")
+    assert (code, "does not exist" in err) == (1, True)
