@@ -8,7 +8,7 @@ import click
 
 from app import __version__
 
-COMMANDS = ("serve", "check", "schema", "explain", "bench", "emulate", "calibrate")
+COMMANDS = ("serve", "check", "schema", "explain", "bench", "emulate", "calibrate", "replay")
 
 
 class _Commands(click.Group):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from app.metering.cost import (
     FREE,
@@ -16,7 +17,6 @@ from app.metering.cost import (
     bill_tokens,
     forecast_bill,
 )
-from app.metering.ledger.ledger import Ledger
 from app.metering.metrics import Metrics
 from app.metering.types import Bill, RequestRecord
 from app.routing.types import CostForecast
@@ -30,10 +30,16 @@ class PriceTable:
     references: Mapping[str, CostForecast]
 
 
+class Rows(Protocol):
+    """Where records go with their bills (`ledger.Ledger`, or the books of a replay)."""
+
+    def append(self, record: RequestRecord, bill: Bill) -> None: ...
+
+
 class Meter:
     """Bills records exactly once; holds the remainder of each chip-hour backend between bills."""
 
-    def __init__(self, prices: PriceTable, metrics: Metrics, ledger: Ledger) -> None:
+    def __init__(self, prices: PriceTable, metrics: Metrics, ledger: Rows) -> None:
         self._prices = prices
         self._metrics = metrics
         self._ledger = ledger

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.routing.plugins import Filter, Pick, Picker, Scorer
-from app.routing.predictor import CostBasis, predictor
+from app.routing.predictor import CostBasis, Forecast, forecaster
 from app.routing.slo import fit
 from app.routing.state import RoutingState
 from app.routing.types import (
@@ -45,6 +45,7 @@ class Policy:
     picker: Picker
     slo_margin: float = 0.05
     cost_basis: CostBasis = "reference"
+    forecast: Forecast | None = None
 
     def decide(
         self, request: RouteRequest, snapshot: Snapshot, state: RoutingState, now_ns: int, seed: int, decision_id: str
@@ -54,7 +55,7 @@ class Policy:
         if not kept:
             reason = "no_candidates" if rejected else "unknown_model"
             return self._decision(decision_id, request, snapshot, seed, None, reason, (), rejected), NOTHING
-        candidates = self._candidates(request, kept, state)
+        candidates = self._candidates(request, kept, state, now_ns)
         cursor_name = f"{self.name}:{request.model}"
         pick: Pick = self.picker(request, candidates, seed, state.cursors.get(cursor_name, 0))
         chosen = candidates[pick.position]
@@ -94,18 +95,15 @@ class Policy:
                 kept.append(view)
         return kept, tuple(rejected)
 
-    def _candidates(self, request: RouteRequest, views: list[BackendView], state: RoutingState) -> list[Candidate]:
-        predict, slo, margin, loads = (
-            predictor(request, state, self.cost_basis),
-            request.slo,
-            self.slo_margin,
-            state.loads,
-        )
+    def _candidates(
+        self, request: RouteRequest, views: list[BackendView], state: RoutingState, now_ns: int
+    ) -> list[Candidate]:
+        slo, margin, loads = request.slo, self.slo_margin, state.loads
+        forecast = self.forecast or forecaster(self.cost_basis)
         candidates = []
-        for view in views:
+        for view, prediction in zip(views, forecast(request, views, state, now_ns), strict=True):
             load = loads.get(view.name)
             resident_slo_s, in_flight = (None, 0) if load is None else (load.tightest_tpot_slo_s, load.sequences)
-            prediction = predict(view)
             feasible, violation, slack, why_not = fit(prediction, slo, resident_slo_s, margin)
             candidates.append(Candidate(view, prediction, in_flight, feasible, violation, slack, why_not))
         if self.scorers:

@@ -11,13 +11,15 @@ this gateway's own count of what is in flight: never an emulator's state (a rout
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from app.routing.state import PRIOR_Q90, RoutingState
 from app.routing.types import BackendView, CostForecast, Prediction, RouteRequest
 
 CostBasis = Literal["reference", "marginal"]
+Forecast = Callable[[RouteRequest, Sequence[BackendView], RoutingState, int], Sequence[Prediction]]
+"""(request, views, state, now_ns) -> a prediction for each view, in order."""
 
 UNCORRECTED = (1.0, PRIOR_Q90, 1.0, PRIOR_Q90)
 
@@ -69,6 +71,17 @@ def predictor(request: RouteRequest, state: RoutingState, basis: CostBasis) -> C
         )
 
     return predict
+
+
+def forecaster(basis: CostBasis) -> Forecast:
+    """The forecast every policy uses, costs on the given basis (seconds, nano-USD)."""
+
+    def forecast(
+        request: RouteRequest, views: Sequence[BackendView], state: RoutingState, now_ns: int
+    ) -> list[Prediction]:
+        return [*map(predictor(request, state, basis), views)]
+
+    return forecast
 
 
 def predict(request: RouteRequest, view: BackendView, state: RoutingState, basis: CostBasis) -> Prediction:
