@@ -24,7 +24,7 @@ from app.replay.oracle import Oracle
 from app.replay.records import NOWHERE, Served, Worked
 from app.replay.ride import Failure, Ride, Try
 from app.replay.stage import Server, Stage
-from app.routing.types import RouteRequest
+from app.routing.types import RouteRequest, Slo
 from backends.emulator.jobs import Job
 from backends.errors import BackendError, ContextExceeded, Saturated, Unavailable
 
@@ -59,6 +59,8 @@ class Simulation:
         self._number = 0
         self._ended_at: list[int] = [0] * len(stage.servers)
         self._effective: list[int] = [0] * len(stage.servers)
+        if oracle is not None:
+            oracle.promised = self._promised
         self.now_ns = 0
         self.models: set[str] = set()
         """Models that were asked for."""
@@ -159,6 +161,10 @@ class Simulation:
         """The oracle may know whose decision is coming."""
         if self._oracle is not None:
             self._oracle.asked = ride.arrival
+
+    def _promised(self, job: Job) -> tuple[int, Slo] | None:
+        attempt = self._playing.get(job)
+        return None if attempt is None else (attempt.ride.arrived_ns, attempt.ride.route.slo)
 
     def _carry_out(self, ride: Ride, commands: Sequence[Command], now_ns: int) -> None:
         """Do what a machine says, and report what fails at once when all of it is done."""

@@ -28,6 +28,13 @@ class Fate(NamedTuple):
     ended_ns: int
 
 
+class Ahead(NamedTuple):
+    """What would become of a newcomer, and of everyone who is there already."""
+
+    newcomer: Fate
+    residents: dict[Job, Fate]
+
+
 def forecast(
     engine: Engine, now_ns: int, prompt_tokens: int, lengths: Sequence[int], prefix: Sequence[int] | None = None
 ) -> Fate:
@@ -35,18 +42,41 @@ def forecast(
 
     Raises: ValueError for a request that even an empty engine could not hold.
     """
-    ahead = fork(engine)
+    ahead, _ = _forked(engine, noisy=False)
     job = ahead.submit(now_ns, prompt_tokens, lengths, prefix=prefix)
     while job.ended_ns is None:
-        next_ns = ahead.next_event_ns()
-        assert next_ns is not None, "a job in an engine is worked on"
-        ahead.advance(next_ns)
-    assert job.first_token_ns is not None
-    return Fate(job.first_token_ns, job.ended_ns)
+        _step(ahead)
+    return _fate(job)
+
+
+def forecast_all(
+    engine: Engine, now_ns: int, prompt_tokens: int, lengths: Sequence[int], prefix: Sequence[int] | None = None
+) -> Ahead:
+    """The same, and what would become of everyone who is there already.
+
+    Raises: ValueError.
+    """
+    ahead, jobs = _forked(engine, noisy=False)
+    job = ahead.submit(now_ns, prompt_tokens, lengths, prefix=prefix)
+    while ahead.next_event_ns() is not None:
+        _step(ahead)
+    return Ahead(_fate(job), {each: _fate(twin) for each, twin in jobs.items()})
+
+
+def residents(engine: Engine) -> dict[Job, Fate]:
+    """What would become of everyone who is there if nothing else arrived."""
+    ahead, jobs = _forked(engine, noisy=False)
+    while ahead.next_event_ns() is not None:
+        _step(ahead)
+    return {each: _fate(twin) for each, twin in jobs.items()}
 
 
 def fork(engine: Engine, *, noisy: bool = False) -> Engine:
     """An independent copy in the same state; with `noisy` it goes on exactly as the original would."""
+    return _forked(engine, noisy=noisy)[0]
+
+
+def _forked(engine: Engine, *, noisy: bool) -> tuple[Engine, dict[Job, Job]]:
     twin = copy(engine)
     twin.news = None
     runs, kv = _kv(engine._kv)
@@ -60,7 +90,19 @@ def fork(engine: Engine, *, noisy: bool = False) -> Engine:
     twin._prefilling = [copies.job(job) for job in engine._prefilling]
     twin._ahead = [copies.job(job) for job in engine._ahead]
     twin._batch = _batch(engine._batch, copies)
-    return twin
+    return twin, copies.jobs
+
+
+def _step(ahead: Engine) -> None:
+    next_ns = ahead.next_event_ns()
+    assert next_ns is not None, "a job in an engine is worked on"
+    ahead.advance(next_ns)
+
+
+def _fate(job: Job) -> Fate:
+    assert job.first_token_ns is not None
+    assert job.ended_ns is not None
+    return Fate(job.first_token_ns, job.ended_ns)
 
 
 class _Copies:
@@ -68,14 +110,14 @@ class _Copies:
 
     def __init__(self, runs: dict[Run, Run]) -> None:
         self._runs = runs
-        self._jobs: dict[Job, Job] = {}
+        self.jobs: dict[Job, Job] = {}
         self.lanes: dict[Lane, Lane] = {}
 
     def job(self, job: Job) -> Job:
         """The copy of a job."""
-        twin = self._jobs.get(job)
+        twin = self.jobs.get(job)
         if twin is None:
-            twin = self._jobs[job] = _job(job)
+            twin = self.jobs[job] = _job(job)
             if job.run is not None:
                 twin.run = self._runs[job.run]
             if job.lanes_made:
