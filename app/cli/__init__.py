@@ -8,7 +8,19 @@ import click
 
 from app import __version__
 
-COMMANDS = ("serve", "check", "schema", "explain", "bench", "emulate", "calibrate", "reload", "backends", "status")
+COMMANDS = (
+    "serve",
+    "check",
+    "schema",
+    "explain",
+    "replay",
+    "bench",
+    "emulate",
+    "calibrate",
+    "reload",
+    "backends",
+    "status",
+)
 
 
 class _Commands(click.Group):

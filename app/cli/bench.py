@@ -22,7 +22,8 @@ from app.cli.console import stdout
 from app.cli.explain import slo_headers
 from app.cli.loading import CANNOT_REACH, CHECK_FAILED, finite, json_option, policy_option, url_option
 from app.cli.report import Promise, summarise
-from app.cli.trace import Arrival, TraceError, read
+from app.replay.formats import Arrival, TraceError
+from app.replay.traces import read
 
 WORDS = ("plan", "route", "chip", "table", "load", "north", "river", "count", "light", "paper", "green", "stone")
 
@@ -82,7 +83,7 @@ def command(
 ) -> None:  # fmt: skip
     """Drive a running gateway with a trace's arrivals and lengths, waiting for no answer before the next request."""
     try:
-        arrivals = read(path, limit)
+        arrivals = read(path, limit, strict=True).arrivals
     except (TraceError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(CHECK_FAILED)

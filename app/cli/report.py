@@ -9,8 +9,8 @@ from math import ceil
 from typing import Any
 
 from app.cli.client import Reply
-from app.cli.trace import Arrival
 from app.planning import FREE_PROMPT_TOKENS
+from app.replay.formats import Arrival
 
 DISCLAIMER = "Emulated timing is computed from datasheets; it is not a hardware result."
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from app.metering.cost import (
     FREE,
@@ -16,7 +17,6 @@ from app.metering.cost import (
     bill_tokens,
     forecast_bill,
 )
-from app.metering.ledger.ledger import Ledger
 from app.metering.metrics import Metrics
 from app.metering.types import Bill, RequestRecord
 from app.routing.types import CostForecast
@@ -30,11 +30,17 @@ class PriceTable:
     references: Mapping[str, CostForecast]
 
 
+class Rows(Protocol):
+    """Where records go with their bills (`ledger.Ledger`, or the books of a replay)."""
+
+    def append(self, record: RequestRecord, bill: Bill) -> None: ...
+
+
 class Meter:
     """Bills records exactly once; holds the remainder of each chip-hour backend between bills."""
 
     def __init__(
-        self, prices: PriceTable, metrics: Metrics, ledger: Ledger, carries: dict[str, int] | None = None
+        self, prices: PriceTable, metrics: Metrics, ledger: Rows, carries: dict[str, int] | None = None
     ) -> None:
         """`carries` are the remainders by backend, shared with the meters of configurations before and after."""
         self._prices = prices

@@ -56,7 +56,8 @@ class EmulatedBackend:
         """Tokens to a block of the prefix cache; None = there is none."""
         self._new_engine = new_engine
         self._clock = clock
-        self._room = info_slots(info) + max_waiting
+        self.room = info_slots(info) + max_waiting
+        """Sequences that may run or wait at once; a request beyond them is refused."""
         self._engine = new_engine(clock.now_ns())
         self._playing: dict[Job, EmulatedGeneration] = {}
         self._streaming = 0
@@ -68,7 +69,7 @@ class EmulatedBackend:
 
     @property
     def engine(self) -> Engine:
-        """The state machine being played."""
+        """The state machine being played; before `start`, a fresh one that nobody plays."""
         return self._engine
 
     async def start(self) -> None:
@@ -115,7 +116,7 @@ class EmulatedBackend:
         engine = self._engine
         # An idle engine takes whatever it is asked, however many choices that is.
         demand = engine.demand()
-        if demand and demand + sum(len(job.lengths) for job in asked) > self._room:
+        if demand and demand + sum(len(job.lengths) for job in asked) > self.room:
             raise Saturated(f"{self.info.name} is full: {demand} sequences run or wait already", engine.vacancy_s())
         priority = generation.request.priority
         jobs = [

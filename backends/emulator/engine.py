@@ -5,7 +5,7 @@ jumps from event to event: a step that reads prompt tokens is one event, and the
 (a lane ends, KV runs out, an arrival could be admitted) are one `Segment`. Nothing on the way looks at every lane:
 they are kept as sums (`Batch`, `KvCache`).
 
-Billing: each step's time is split evenly over the tokens it served. What does not divide is carried into the next step
+Billing: each step's time is split evenly over the tokens it served; what does not divide is carried into the next step
 and, when the engine runs empty, goes to whoever left last, so that shares add up to busy time exactly.
 
 When KV blocks run out, idle cached ones are evicted and then the job admitted last among those of the lowest priority
@@ -35,18 +35,15 @@ class Engine:
 
     Counters: `busy_ns` and `steps` as far as accounted for, `preemptions`, `recomputed_tokens` (read again after one),
     and as vLLM counts them `prefix_queries_tokens` (prompt tokens looked up in the prefix cache) and
-    `prefix_hits_tokens` (found there).
+    `prefix_hits_tokens` (found there). `news`, if given a list, gets every job when its first token is out (`ended_ns`
+    None, but for one-token answers) and when it has ended; whoever gave the list empties it.
     """
 
     def __init__(
-        self,
-        physics: StepPhysics,
-        traits: Traits,
-        seed: int,
-        prefill_noise: float,
-        decode_noise: float,
+        self, physics: StepPhysics, traits: Traits, seed: int, prefill_noise: float, decode_noise: float,
         start_ns: int = 0,
-    ) -> None:
+    ) -> None:  # fmt: skip
+        self.news: list[Job] | None = None
         self.busy_ns = self.steps = 0
         self.preemptions = self.recomputed_tokens = 0
         self.prefix_queries_tokens = self.prefix_hits_tokens = 0
@@ -112,6 +109,10 @@ class Engine:
             return self._end_ns
         return segment.end_of(min(segment.steps_by(now_ns) + 1, segment.steps))
 
+    def last_token_ns(self, now_ns: int) -> int:
+        """When the last step ended that had by `now_ns`; the engine must have been advanced no further than that."""
+        return self._segment.anchor_ns if self._end_ns is None else self._segment.last_end_by(now_ns)
+
     def busy_and_idle_ns(self, now_ns: int) -> tuple[int, int]:
         """Busy time (the step in progress counted up to now) and idle time, by clocks of their own."""
         if self._idle_since_ns is not None:
@@ -119,14 +120,9 @@ class Engine:
         return self.busy_ns + now_ns - self._segment.anchor_ns, self._idle_ns
 
     def submit(
-        self,
-        now_ns: int,
-        prompt_tokens: int,
-        lengths: Sequence[int],
-        *,
-        priority: int = 0,
+        self, now_ns: int, prompt_tokens: int, lengths: Sequence[int], *, priority: int = 0,
         prefix: Sequence[int] | None = None,
-    ) -> Job:
+    ) -> Job:  # fmt: skip
         """Queue a job; an idle engine starts on it at once. `advance(now_ns)` must have been called.
 
         A higher `priority` is admitted sooner. `prefix` names the prompt's whole blocks by chained hashes, for the
@@ -362,6 +358,8 @@ class Engine:
             if job.lanes:
                 continue
             job.ended_ns = now_ns
+            if self.news is not None:
+                self.news.append(job)
             self._kv.release(job)
             del self._admitted[job]
             if not self._admitted:
@@ -393,6 +391,8 @@ class Engine:
         self._kv.begin(job)
         if job.first_token_ns is None:
             job.first_token_ns = now_ns
+            if self.news is not None:
+                self.news.append(job)
             job.lanes = [Lane(index, length) for index, length in enumerate(job.lengths)]
             job.lanes_made = tuple(job.lanes)
         for lane in job.lanes:

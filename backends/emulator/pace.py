@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from copy import copy
 from math import exp, sqrt
 from statistics import NormalDist
 from typing import Protocol
@@ -41,7 +42,7 @@ class StepPhysics(Protocol):
 class Pace:
     """Times of steps, with everything that makes them so; owns the engine's only random numbers."""
 
-    __slots__ = ("_bits", "_compiled", "_decode_sigma", "_physics", "_prefill_sigma", "_shapes")
+    __slots__ = ("_bits", "_compiled", "_decode_sigma", "_physics", "_prefill_sigma", "_random", "_shapes")
 
     def __init__(
         self, physics: StepPhysics, traits: Traits, seed: int, prefill_noise: float, decode_noise: float
@@ -50,8 +51,21 @@ class Pace:
         self._shapes = traits.static_shapes
         self._prefill_sigma = prefill_noise if traits.noisy else 0.0
         self._decode_sigma = decode_noise if traits.noisy else 0.0
-        self._bits = random.Random(seed).getrandbits
+        self._random = random.Random(seed)
+        self._bits = self._random.getrandbits
         self._compiled: set[int] = set()
+
+    def fork(self, *, noisy: bool) -> Pace:
+        """An independent copy: with the same noise to come, or with none."""
+        twin = copy(self)
+        twin._compiled = set(self._compiled)
+        if noisy:
+            twin._random = random.Random()
+            twin._random.setstate(self._random.getstate())
+            twin._bits = twin._random.getrandbits
+        else:
+            twin._prefill_sigma = twin._decode_sigma = 0.0
+        return twin
 
     def decode(self, lanes: int, context_tokens: int, steps: int) -> tuple[float, float]:
         """(nanoseconds of the first of so many steps, how many more each further one takes)."""

@@ -41,6 +41,12 @@ class Segment:
             self.steps = steps
         return self.end_of(self.steps)
 
+    def last_end_by(self, now_ns: int) -> int:
+        """When the last step ended that had by then: its own, or the one before the segment."""
+        if now_ns <= self.start_ns:
+            return self.start_ns
+        return self.end_of(step) if (step := self.steps_by(now_ns)) else self.start_ns
+
     def steps_by(self, now_ns: int) -> int:
         """How many steps have ended by then; one that ends exactly then has."""
         elapsed_ns = now_ns - self.start_ns

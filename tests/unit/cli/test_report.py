@@ -8,7 +8,7 @@ import pytest
 
 from app.cli.client import Reply
 from app.cli.report import Promise, summarise, tpot_s
-from app.cli.trace import Arrival
+from app.replay.formats import Arrival
 
 
 def reply(substrate: str = "gpu", cost: float | None = 1e-6, **changes: Any) -> Reply:

@@ -1,0 +1,189 @@
+"""`turnout replay`: real traffic through the router and emulated engines, in virtual time."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from app.cli.console import stdout
+from app.cli.loading import CHECK_FAILED, config_option, finite, json_option
+from app.errors import ConfigError
+from app.replay.baselines import missing
+from app.replay.books import LATENCIES
+from app.replay.formats import TraceError
+from app.replay.runs import Replay, Run, UnknownName, config_of, model_of, play_all, policies_of, trace_of
+from app.replay.seeds import ORACLE, combined
+from app.replay.traces import Trace
+from backends.errors import BackendConfigError
+
+EMULATED = "emulated, not a hardware result"
+ALL = "all"
+
+
+@click.command()
+@click.argument("trace", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@config_option
+@click.option("--policy", "policies", multiple=True, help="May be given several times; `all` for every one there is.")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Runs per policy.")
+@click.option(
+    "--load",
+    type=click.FloatRange(0.001, 10_000),
+    default=1.0,
+    show_default=True,
+    callback=finite,
+    help="Traffic as a multiple of the trace's: shifted copies of it, or a part. Time is never squeezed.",
+)
+@click.option("--limit", type=click.IntRange(1), help="Only the first requests of the trace.")
+@click.option("--model", help="Which model every request asks for, whatever the trace says.")
+@click.option("--oracle", is_flag=True, help="Also the same policy with the engines' own forecast, and the regret.")
+@click.option("--strict", is_flag=True, help="Fail at the first corrupt line.")
+@click.option("--jobs", type=click.IntRange(1), default=lambda: os.cpu_count() or 1, show_default="all cores")
+@click.option(
+    "--decisions",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a line per decision here; with one policy and one seed only.",
+)
+@json_option
+def command(
+    trace: Path, path: Path | None, policies: tuple[str, ...], seeds: int, load: float, limit: int | None,
+    model: str | None, oracle: bool, strict: bool, jobs: int, decisions: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Replay TRACE in virtual time: what each policy would have cost, and which promises it would have kept."""
+    replay = Replay(trace, path, model, load, limit, strict)
+    try:
+        names = _policies(replay, policies, oracle)
+        runs = [Run(name, seed, decisions) for name in names for seed in range(seeds)]
+        if decisions is not None and len(runs) > 1:
+            raise click.UsageError("--decisions takes one policy and one seed")
+        results = combined(_play(replay, runs, jobs, quiet=as_json))
+    except ConfigError as error:
+        print(*error.problems, sep="\n", file=sys.stderr)
+        sys.exit(CHECK_FAILED)
+    except (TraceError, UnknownName, BackendConfigError, OSError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(CHECK_FAILED)
+    summary = described(replay, seeds, results)
+    if as_json:
+        print(json.dumps(summary))
+    else:
+        show(summary, stdout())
+
+
+def _policies(replay: Replay, asked: Sequence[str], oracle: bool) -> list[str]:
+    """Names in order, each once. The trace is read too, so that what is wrong is said before anything is played."""
+    loaded = config_of(replay.config)
+    known = policies_of(loaded)
+    model_of(replay, loaded)
+    trace_of(replay)
+    names = list(dict.fromkeys(asked)) or [loaded.config.routing.default_policy]
+    if ALL in names:
+        names = list(dict.fromkeys([*(name for name in names if name != ALL), *known]))
+    if unknown := [name for name in names if name not in (*known, ORACLE)]:
+        raise UnknownName(f"there is no policy '{unknown[0]}' (there are: {', '.join([*known, ORACLE, ALL])})")
+    return [*names, ORACLE] if oracle and ORACLE not in names else names
+
+
+def _play(
+    replay: Replay, runs: Sequence[Run], jobs: int, *, quiet: bool
+) -> Mapping[str, Mapping[int, Mapping[str, Any]]]:
+    columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, disable=quiet, console=Console(stderr=True), refresh_per_second=4) as progress:
+        bar = progress.add_task("", total=len(runs))
+        return play_all(replay, runs, jobs, lambda: progress.advance(bar))
+
+
+def described(replay: Replay, seeds: int, results: list[dict[str, Any]]) -> dict[str, Any]:
+    """The results with what they rest on."""
+    loaded, trace = config_of(replay.config), trace_of(replay)
+    return {
+        "policies": results,
+        "trace": _trace(trace),
+        "model": model_of(replay, loaded),
+        "load": replay.load,
+        "limit": replay.limit,
+        "config": loaded.hash,
+        "seeds": seeds,
+        "baselines_missing": missing(),
+        "note": EMULATED,
+    }
+
+
+def _trace(trace: Trace) -> dict[str, Any]:
+    return {
+        "name": trace.name,
+        "format": trace.format,
+        "hash": trace.hash,
+        "requests": len(trace.arrivals),
+        "span_s": trace.span_s,
+        "corrupt_lines": trace.corrupt,
+        "failed_requests": trace.failed,
+        "skipped": [{"line": each.line, "reason": each.reason} for each in trace.skipped],
+    }
+
+
+def show(summary: Mapping[str, Any], console: Console) -> None:
+    """The results for people."""
+    trace = summary["trace"]
+    console.print(
+        f"{trace['name']} ({trace['format']}, {trace['hash']}): {trace['requests']} requests in "
+        f"{trace['span_s']:.0f} s, load {summary['load']:g}, model {summary['model']}, "
+        f"config {summary['config']}, seeds {summary['seeds']}",
+        highlight=False,
+    )
+    if trace["corrupt_lines"] or trace["failed_requests"]:
+        console.print(
+            f"{trace['corrupt_lines']} corrupt lines and {trace['failed_requests']} failed requests left out:",
+            highlight=False,
+        )
+        for each in trace["skipped"][:10]:
+            console.print(f"  line {each['line']}: {each['reason']}", highlight=False, markup=False)
+    table = Table()
+    table.add_column("policy", no_wrap=True)
+    for heading in ("requests", "$ / 1k good", "$ / M tokens", "in SLO", "good / s", "TTFT p50 ms", "p95",
+                    "TPOT p50 ms", "p95", "regret", "bill with idle $"):  # fmt: skip
+        table.add_column(heading, justify="right")
+    for row in summary["policies"]:
+        table.add_row(*_cells(row))
+    console.print(table)
+    for row in summary["policies"]:
+        if row["refused"]:
+            refused = ", ".join(f"{count} x {reason}" for reason, count in row["refused"].items())
+            console.print(f"{row['policy']}: {refused}", highlight=False)
+    if summary["baselines_missing"]:
+        console.print(f"not in this version: {', '.join(summary['baselines_missing'])}", highlight=False)
+    console.print(f"{EMULATED}; ± = 95 % interval over seeds", highlight=False)
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    return [
+        row["policy"],
+        str(row["requests"]),
+        _with_interval(row, "usd_per_1k_good", 1.0, ".4f"),
+        _plain(row["usd_per_1m_tokens"], 1.0, ".4f"),
+        _with_interval(row, "slo_attainment", 100.0, ".2f", " %"),
+        _plain(row["goodput_rps"], 1.0, ".2f"),
+        *(_plain(row[name], 1e3, ".1f") for name in LATENCIES),
+        _with_interval(row, "regret", 100.0, ".1f", " %"),
+        _plain(row["bill_with_idle_usd"], 1.0, ".2f"),
+    ]
+
+
+def _plain(value: float | None, scale: float, form: str) -> str:
+    return "-" if value is None else f"{value * scale:{form}}"
+
+
+def _with_interval(row: Mapping[str, Any], name: str, scale: float, form: str, unit: str = "") -> str:
+    value, interval = row[name], row["ci95"][name]
+    if value is None:
+        return "-"
+    half = "" if interval is None else f" ±{(interval[1] - interval[0]) / 2 * scale:{form}}"
+    return f"{value * scale:{form}}{half}{unit}"
