@@ -131,5 +131,11 @@ def _stretched(usual: Prediction, ttft_s: float, tpot_s: float, worst: float, sl
 
 def _with(usual: Prediction, ttft_s: float, tpot_s: float) -> Prediction:
     return usual._replace(
-        ttft_s=ttft_s, ttft_q90_s=ttft_s, tpot_s=tpot_s, tpot_q90_s=tpot_s, prior_ttft_s=ttft_s, prior_tpot_s=tpot_s
+        ttft_s=ttft_s,
+        ttft_q90_s=ttft_s,
+        tpot_s=tpot_s,
+        tpot_q90_s=tpot_s,
+        prior_ttft_s=ttft_s,
+        prior_tpot_s=tpot_s,
+        harm=0.0,
     )

@@ -10,6 +10,8 @@
     TTFT, TPOT = TTFT0, TPOT0 times the factor of their stratum; q90 likewise (`residuals`)
     E2E   = TTFT + (completion tokens of a choice - 1) TPOT
 
+    harm  = expected broken promises of pace among those there (`_harm`)
+
 Strata are load (idle; busy; queued, when there is a wait) x size (binary digits of u, or of the expected answer).
 The prior sees the profile and this gateway's own count of what is in flight: never an emulator's state, which a router
 of real servers has not.
@@ -23,7 +25,7 @@ from typing import Literal
 
 from app.routing.reading import Pace
 from app.routing.residuals import PRIOR_Q90
-from app.routing.state import READING_TAU_NS, Load, RoutingState
+from app.routing.state import READING_TAU_NS, Lengths, Load, RoutingState
 from app.routing.types import BackendView, Prediction, RouteRequest, Terms
 
 CostBasis = Literal["reference", "marginal"]
@@ -35,6 +37,8 @@ IDLE, BUSY, QUEUED = 0, 64, 128
 
 _made = tuple.__new__
 """A NamedTuple's own constructor takes twice as long."""
+
+UNKNOWN_LENGTHS = Lengths()
 
 MOST_READING = 0.8
 """Beyond this share of reading, decode is not believed to be stretched any further."""
@@ -74,7 +78,7 @@ def _forecast(
     answer_tokens = request.completion_tokens / choices
     own_context = choices * (request.longest_prompt_tokens + answer_tokens / 2)
     prompt_size, answer_size = prompt_tokens.bit_length(), int(answer_tokens).bit_length()
-    loads, learned_of = state.loads, state.learned
+    loads, learned_of, lengths = state.loads, state.learned, state.lengths.get(request.model, UNKNOWN_LENGTHS)
     predictions = []
     for view in views:
         terms = view.terms
@@ -90,7 +94,7 @@ def _forecast(
         prompt_s *= slow
         load = loads.get(view.name)
         if load is None or not load.sequences:
-            stratum, level, wait_s = IDLE, 0, 0.0
+            stratum, level, wait_s, harm = IDLE, 0, 0.0, 0.0
             step_s = tpot_s = (decode_s + sequence_s * choices + context_s * own_context) * slow_decode
             ttft_s = base_s * slow + prompt_s
             pace = _pace(terms, slow, step_s, 0.0)
@@ -100,6 +104,7 @@ def _forecast(
             )
             stratum = QUEUED if wait_s > 0.0 else BUSY
             level = load.sequences.bit_length() << 6
+            harm = _harm(load, lengths, prompt_s, step_s, now_ns)
         if learned is None:
             first, later, first_q90, later_q90 = ttft_s, tpot_s, ttft_s * PRIOR_Q90, tpot_s * PRIOR_Q90
         else:
@@ -121,7 +126,7 @@ def _forecast(
                 (
                     first, first_q90, later, later_q90, max(0.0, answer_tokens - 1.0), wait_s, cost,
                     ttft_s, tpot_s, stratum + size, level + answer_size, cached, prompt_s,
-                    pace, slow, step_s, slow_decode,
+                    pace, slow, step_s, slow_decode, harm,
                 ),
             )
         )  # fmt: skip
@@ -158,6 +163,20 @@ def _beside_others(
     reading_s, behind_s = load.reading.takes_s(prompt_s, pace, now_ns)
     crowd_s = crowd * answer_tokens * tpot_s
     return pace, step_s, tpot_s, network_s + reading_s + crowd_s, behind_s + crowd_s
+
+
+def _harm(load: Load, lengths: Lengths, prompt_s: float, step_s: float, now_ns: int) -> float:
+    """How many of those there are expected to miss their pace for the reading of this prompt.
+
+    An answer of N tokens can be held up for (N - 1) (SLO - step) in all, whenever that is. So a prompt that takes P
+    breaks answers of fewer than x = P / (SLO - step) tokens, of those that have not made as many yet.
+    """
+    slo_s = load.tightest_tpot_slo_s
+    if slo_s is None or slo_s <= step_s:
+        return 0.0
+    tokens = prompt_s / (slo_s - step_s)
+    short = lengths.shorter(tokens + 1.0)
+    return short and short * load.begun_since(now_ns - int(tokens * step_s * 1e9))
 
 
 def _pace(terms: Terms, slow: float, decode_s: float, left_s: float) -> Pace:

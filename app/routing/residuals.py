@@ -3,9 +3,11 @@
 With e = ln(observed / prior), clipped to +-3, an observation belongs to a stratum (load bucket x size bucket), so that
 idle traffic does not erase what was learned of a busy regime, nor short prompts what was learned of long ones:
 
-    centre    m: an exponential mean of e (rate 0.1, faster at first); a new stratum starts at that of all together
+    centre    m_s 2^(-age / 60 s), the rest being that of all strata together, and of no news at all 0; m_s is an
+              exponential mean of e (rate 0.1, faster at first): what was found once is not held for ever against a
+              backend that is not asked because of it
     quantile  Q = w Q_s + (1 - w) Q_pool,  w = n_eff / (n_eff + 20),  n_eff = n 2^(-age / 60 s)
-    factors   exp(m)  and  exp(m + Q)
+    factors   exp(centre)  and  exp(centre + Q)
 
 Q_s is the empirical 0.9 quantile of the last 256 centred residuals of the stratum, Q_pool that of all strata together,
 itself shrunk in the same way towards ln 1.3. Centring by the mean of the moment keeps the window useful when the mean
@@ -77,10 +79,14 @@ class Stratum:
         count = len(self.ranked)
         return self.ranked[min(count - 1, ceil((count + 1) * share) - 1)] if count else 0.0
 
+    def freshness(self, now_ns: int) -> float:
+        """From 1 down, by half for every 60 s since the last residual."""
+        fresh: float = 2.0 ** (-max(0, now_ns - self.seen_ns) / HALF_LIFE_NS)
+        return fresh
+
     def effective_samples(self, now_ns: int) -> float:
         """Residuals seen, fewer the longer ago the last one came."""
-        decay: float = 2.0 ** (-max(0, now_ns - self.seen_ns) / HALF_LIFE_NS)
-        return self.samples * decay
+        return self.samples * self.freshness(now_ns)
 
     def weight(self, now_ns: int) -> float:
         """How far its own quantile is believed."""
@@ -123,11 +129,13 @@ class Residuals:
         pool = self.pool
         believed = pool.weight(now_ns)
         quantile = believed * pool.quantile(QUANTILE) + (1.0 - believed) * PRIOR_Q90_LOG
+        centre = pool.centre * pool.freshness(now_ns)
         if stratum is not pool:
             believed = stratum.weight(now_ns)
             quantile = believed * stratum.quantile(QUANTILE) + (1.0 - believed) * quantile
-        stratum.factor = exp(stratum.centre)
-        stratum.factor_q90 = exp(stratum.centre + max(0.0, quantile))
+            centre += (stratum.centre - centre) * stratum.freshness(now_ns)
+        stratum.factor = exp(centre)
+        stratum.factor_q90 = exp(centre + max(0.0, quantile))
         stratum.made_from = self.version
         stratum.fresh_until_ns = now_ns + REFRESH_NS
 

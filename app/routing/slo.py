@@ -20,6 +20,9 @@ from app.routing.types import BackendView, Candidate, Prediction, RouteRequest, 
 TTFT_WEIGHT = 0.8
 TPOT_WEIGHT = 0.2
 E2E_WEIGHT = 1.0
+MOST_HARM = 0.05
+"""How many promises to others one request may be expected to break."""
+
 _made = tuple.__new__
 """A NamedTuple's own constructor takes twice as long."""
 
@@ -71,7 +74,7 @@ def fitted(
         pace = prediction[3] / tpot_slo_s
         if pace > largest:
             largest = pace
-        if quick and largest <= allowed:
+        if quick and largest <= allowed and prediction.harm <= MOST_HARM:
             standing = (view, prediction, in_flight, True, 0.0, 1.0 - largest, "", ())
         else:
             standing = (view, prediction, in_flight, *fit(prediction, slo, resident_s, margin), ())
@@ -106,4 +109,7 @@ def fit(prediction: Prediction, slo: Slo, resident_tpot_slo_s: float | None, mar
         if ratio > allowed:
             violation += E2E_WEIGHT * max(0.0, ratio - 1.0)
             why_not = f"{why_not}+e2e" if why_not else "e2e"
+    if prediction.harm > MOST_HARM:
+        violation += TPOT_WEIGHT * prediction.harm
+        why_not = f"{why_not}+harm" if why_not else "harm"
     return Fit(not why_not, violation, 1.0 - largest, why_not)

@@ -32,6 +32,8 @@ LENGTH_WINDOW = 256
 FEWEST_CHARACTERS, MOST_CHARACTERS = 0.5, 16.0
 """Characters per token that one prompt may teach: one client's padding must not change everyone's estimates."""
 
+BEGUN_KEPT = 1024
+
 READING_TAU_NS = 20e9
 """Over how long the share of time spent on reading prompts is averaged: several answers' length."""
 
@@ -63,12 +65,13 @@ class Load:
     `sequences` decode or wait; `resident_tokens` is their expected context (half the answer counted); `reading` are the
     prompts among them that have not been read. `tightest_tpot_slo_s` is the strictest pace promised to those already
     there; `heard` is when tokens come. `reading_s` (as of `reading_ns`) is prompt time dispatched of late, fading by
-    20 s / (20 s + age): as good as an exponential while requests come, and cheaper.
+    20 s / (20 s + age): as good as an exponential while requests come, and cheaper. `begun_ns` are the times at which
+    the last few hundred answers began.
     """
 
     __slots__ = (
-        "heard", "pending_prompt_tokens", "reading", "reading_ns", "reading_s", "resident_tokens", "sequences",
-        "tightest_tpot_slo_s", "tpot_slos",
+        "begun_ns", "heard", "pending_prompt_tokens", "reading", "reading_ns", "reading_s", "resident_tokens",
+        "sequences", "tightest_tpot_slo_s", "tpot_slos",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -80,7 +83,13 @@ class Load:
         self.tightest_tpot_slo_s: float | None = None
         self.reading_s = 0.0
         self.reading_ns = 0
+        self.begun_ns: list[int] = []
         self.tpot_slos: dict[float, int] = {}
+
+    def begun_since(self, since_ns: int) -> int:
+        """How many of those there have begun to answer since then, or have yet to."""
+        begun = self.begun_ns
+        return min(self.sequences, len(begun) - bisect_left(begun, since_ns) + self.reading.pending)
 
     def join(self, reservation: Reservation, now_ns: int) -> None:
         """One request more."""
@@ -97,6 +106,9 @@ class Load:
         """Its prompt no longer waits."""
         self.pending_prompt_tokens -= reservation.prompt_tokens
         self.reading.first_token(reservation.ticket, now_ns)
+        self.begun_ns.append(now_ns)
+        if len(self.begun_ns) > BEGUN_KEPT:
+            del self.begun_ns[: BEGUN_KEPT // 2]
 
     def leave(self, reservation: Reservation) -> None:
         """It has ended (its prompt was given back by `prompt_read`)."""
@@ -184,6 +196,13 @@ class Lengths:
         """Three answers in four are no longer."""
         ranked = self._ranked
         return float(ranked[len(ranked) * 3 // 4]) if ranked else 1.5 * self.completion_tokens
+
+    def shorter(self, tokens: float) -> float:
+        """Share of answers with fewer tokens than that; before any has been seen, an exponential law's."""
+        ranked = self._ranked
+        if not ranked:
+            return 1.0 - exp(-tokens / self.completion_tokens)
+        return bisect_left(ranked, tokens) / len(ranked)
 
     def answer(self, tokens: int) -> None:
         """An answer of that many tokens has been completed."""

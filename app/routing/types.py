@@ -193,7 +193,8 @@ class Prediction(NamedTuple):
     `steps` is how many tokens follow the first in each choice; `prior_*` is the physics before corrections,
     `*_stratum` what they are learned under, `cached_tokens` how much of the prompt need not be read and `prompt_s` how
     long the rest keeps the engine reading; `pace` is how it reads; a step without prompts takes `decode_s`. `slowness`
-    and `decode_slowness` are the stretch of the profile's seconds that is in the prior already."""
+    and `decode_slowness` are the stretch of the profile's seconds that is in the prior already. `harm` is how many of
+    those there are expected to miss their pace because this prompt is read beside them."""
 
     ttft_s: float
     ttft_q90_s: float
@@ -212,6 +213,7 @@ class Prediction(NamedTuple):
     slowness: float = 1.0
     decode_s: float = 0.0
     decode_slowness: float = 1.0
+    harm: float = 0.0
 
     @property
     def e2e_s(self) -> float:
