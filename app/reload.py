@@ -110,9 +110,9 @@ class Reloader:
         """Reload no more, and close at once what is being retired."""
         async with self._lock:
             self._open = False
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
+        if (watcher := self._watcher) is not None:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
         self._hurry.set()
         if self._retiring:
             await asyncio.gather(*self._retiring)
@@ -167,6 +167,7 @@ class Reloader:
     def _watch(self) -> None:
         if self.current.loaded.config.server.watch_config and self._watcher is None:
             self._watcher = asyncio.get_running_loop().create_task(self._look(), name="config watcher")
+            self._watcher.add_done_callback(self._watched)
 
     async def _look(self) -> None:
         """Reload when the files read differently; files that are wrong are said so once."""
@@ -177,7 +178,11 @@ class Reloader:
                 await asyncio.sleep(POLL_S)
                 if await asyncio.to_thread(watched.changed):
                     await self.reload_and_log("files have changed")
+
+    def _watched(self, watcher: asyncio.Task[None]) -> None:
         self._watcher = None
+        if not watcher.cancelled() and (error := watcher.exception()) is not None:
+            log.error("files are not watched any more", exc_info=error)
 
 
 async def _close(leaving: Sequence[Backend]) -> None:
