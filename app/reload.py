@@ -155,12 +155,18 @@ class Reloader:
 
     async def _finished(self, edition: Edition) -> None:
         """Its last request has ended, or its time is over."""
+        if not edition.hot.in_flight:
+            return
         loop = asyncio.get_running_loop()
         idle, hurry = loop.create_task(edition.hot.idle()), loop.create_task(self._hurry.wait())
         patience_s = edition.loaded.config.server.drain_timeout_s
         _, pending = await asyncio.wait({idle, hurry}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
-        if idle in pending:
-            log.warning("requests of configuration %s have not ended in %g s", edition.loaded.hash, patience_s)
+        if left := edition.hot.in_flight:
+            log.warning(
+                "%d requests of configuration %s have not ended; what only they used is closed",
+                left,
+                edition.loaded.hash,
+            )
         for task in pending:
             task.cancel()
 

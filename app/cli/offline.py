@@ -16,20 +16,18 @@ from app.cli.loading import CHECK_FAILED, load_or_exit
 from app.errors import ApiError, StateFileError
 from app.fleet.state_file import restore
 from app.wiring import Gateway, build
-from backends.clock import VirtualClock
+from backends.clock import SystemClock
 
 
 def decide(
     config: Path | None, state: Path | None, body: Mapping[str, Any], request_headers: Mapping[str, str]
 ) -> dict[str, Any]:
     """The receipt of the decision that a gateway would make next. Prints what is wrong and exits 1 if anything is."""
-    loaded = load_or_exit(config)
+    loaded, clock = load_or_exit(config), SystemClock()
+    gateway = build(loaded, clock)
     try:
-        data = None if state is None else _read(state)
-        clock = VirtualClock(0 if data is None else data["state"]["now_ns"])  # time goes on from the dump
-        gateway = build(loaded, clock)
-        if data is not None:
-            _take_over(gateway, data)
+        if state is not None:
+            _take_over(gateway, _read(state), clock.now_ns())
         options = headers.parse([(name.encode(), value.encode()) for name, value in request_headers.items()])
         encoded = msgspec.json.encode(body)
         call = parsing.chat_call(schemas.decode_chat(encoded), encoded, "explain", clock.now_ns(), options)
@@ -47,18 +45,16 @@ def _read(path: Path) -> dict[str, Any]:
         raise StateFileError(f"{path} cannot be read: {error}") from None
     if not isinstance(data, dict) or not isinstance(data.get("state"), dict):
         raise StateFileError(f"{path} is not what GET /admin/state answers")
-    if not isinstance(data["state"].get("now_ns"), int):
-        raise StateFileError(f"{path} does not say at what time it was dumped (state.now_ns)")
     return data
 
 
-def _take_over(gateway: Gateway, data: Mapping[str, Any]) -> None:
+def _take_over(gateway: Gateway, data: Mapping[str, Any], now_ns: int) -> None:
     """Raises: StateFileError."""
     running = gateway.edition.loaded.hash
     if data.get("config") != running:
         print(f"warning: the state is of configuration {data.get('config')}, not of {running}", file=sys.stderr)
     fleet = gateway.fleet
-    restore(data["state"], fleet.state)
+    fleet.state = restore(data["state"], now_ns)
     number, drained = data.get("next_decision", 1), data.get("drained_by_hand", {})
     if not isinstance(number, int) or number < 1 or not isinstance(drained, dict):
         raise StateFileError("next_decision or drained_by_hand is not as GET /admin/state answers them")

@@ -1,139 +1,167 @@
 """The routing state as plain data and back: for `GET /admin/state`, and for deciding without a gateway.
 
-Every slot goes through one codec. What JSON has no word for carries a tag `!`: an object slot by slot (`{"!": "Load",
-"sequences": 2, ...}`), a tuple or deque, a dictionary whose keys are no text, an infinite number. Only classes listed
-here are made, and a slot takes only what a new object has there. Times stay as they are: whoever restores a state goes
-on from the time at which it was dumped (`now_ns`).
-
-What is added to the state is added to `VALUES` (a slot) or `KINDS` (a class that values contain); a test holds them
-together.
+Each slot of `RoutingState` has its part here (a test holds the two together). Leaves (`Load`, `Correction`, `Lengths`)
+go slot by slot: numbers (or None, where a new leaf has None), and dictionaries of numbers as lists of pairs. Times are
+told relative to the moment of the dump.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import isfinite
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, TypeVar
 
 from app.errors import StateFileError
 from app.routing.state import Correction, Gate, Lengths, Load, RoutingState, Scraped
 
 VERSION = 1
-TAG = "!"
 
-VALUES: Mapping[str, type] = {
-    "loads": Load,
-    "corrections": tuple,
-    "cursors": int,
-    "lengths": Lengths,
-    "gates": Gate,
-    "scraped": Scraped,
-}
-"""Slots of `RoutingState`, all of them dictionaries, and what their values are."""
-
-KINDS: Mapping[str, type] = {kind.__name__: kind for kind in (Correction, Gate, Lengths, Load, Scraped)}
-
+T = TypeVar("T")
 Plain = Any
 
 
-def dump(state: RoutingState, now_ns: int) -> dict[str, Plain]:
+class Part(NamedTuple):
+    """How one slot is dumped (state, now) and restored (state, what was dumped, now)."""
+
+    dump: Callable[[RoutingState, int], Plain]
+    restore: Callable[[RoutingState, Plain, int], None]
+
+
+def dump(state: RoutingState, now_ns: int = 0) -> dict[str, Plain]:
     """As JSON can hold it; `now_ns` is the monotonic time that its times are of."""
-    return {"version": VERSION, "now_ns": now_ns, **{slot: _plain(getattr(state, slot)) for slot in VALUES}}
+    return {"version": VERSION, **{name: part.dump(state, now_ns) for name, part in PARTS.items()}}
 
 
-def restore(data: Mapping[str, Plain], into: RoutingState | None = None) -> RoutingState:
-    """What was dumped, in a new state or one that is still empty; slots that are not there stay empty.
+def restore(data: Mapping[str, Plain], now_ns: int = 0) -> RoutingState:
+    """What was dumped, as if it were `now_ns`; parts that are not there are as in a new gateway.
 
     Raises: StateFileError.
     """
     if data.get("version") != VERSION:
         raise StateFileError(f"a state of version {VERSION} is needed, not {str(data.get('version'))[:40]}")
-    state = RoutingState() if into is None else into
-    for slot, kind in VALUES.items():
+    state = RoutingState()
+    for name, part in PARTS.items():
+        if name not in data:
+            continue
         try:
-            values = _made(data.get(slot, {}))
-            if not isinstance(values, dict) or not all(_fits(value, kind) for value in values.values()):
-                raise TypeError(f"needs a dictionary of {kind.__name__}")
-        except (TypeError, ValueError, KeyError) as error:
-            raise StateFileError(f"{slot}: not as it was dumped: {str(error)[:200]}") from None
-        getattr(state, slot).update(values)
+            part.restore(state, data[name], now_ns)
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+            raise StateFileError(f"{name}: not as `dump` writes it: {str(error)[:200]}") from None
     return state
 
 
-def _plain(value: object) -> Plain:
-    """Raises: TypeError for a class that is not listed."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if isfinite(value) else {TAG: "float", "of": str(value)}
-    name = type(value).__name__
-    if KINDS.get(name) is type(value):
-        return {TAG: name, **{slot: _plain(getattr(value, slot)) for slot in _slots(type(value))}}
-    if isinstance(value, dict):
-        if all(isinstance(key, str) for key in value):
-            return {key: _plain(held) for key, held in value.items()}
-        return {TAG: "dict", "of": [[_plain(key), _plain(held)] for key, held in value.items()]}
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    if type(value) in (tuple, deque):
-        return {TAG: name, "of": [_plain(each) for each in value]}  # type: ignore[attr-defined]
-    raise TypeError(f"{name} is not among the kinds of app.fleet.state_file")
+def _leaf(thing: object) -> dict[str, Plain]:
+    """A leaf's slots."""
+    return {name: _value(getattr(thing, name)) for name in _slots(type(thing))}
 
 
-def _made(data: Plain) -> Any:
-    """Raises: TypeError; ValueError; KeyError."""
-    if isinstance(data, float) and not isfinite(data):
-        raise ValueError(f"{data} is no number")
-    if isinstance(data, list):
-        return [_made(each) for each in data]
-    if not isinstance(data, dict):
-        return data
-    tag = data.get(TAG)
-    if tag is None:
-        return {key: _made(held) for key, held in data.items()}
-    if tag == "float":
-        return float(data["of"])
-    if tag == "dict":
-        return {_made(key): _made(held) for key, held in data["of"]}
-    if tag == "tuple":
-        return tuple(_made(data["of"]))
-    if tag == "deque":
-        return deque(_made(data["of"]))
-    if tag not in KINDS:
-        raise TypeError(f"there is no kind {str(tag)[:40]!r}")
-    return _object(KINDS[tag], data)
+def _value(value: object) -> Plain:
+    return list(map(list, value.items())) if isinstance(value, dict) else value
 
 
-def _object(kind: type, data: Mapping[str, Plain]) -> Any:
-    values = {slot: _made(data[slot]) for slot in _slots(kind)}
-    if issubclass(kind, tuple):
-        hints = get_type_hints(kind)
-        wrong = [slot for slot, value in values.items() if not _fits(value, hints[slot])]
-    else:
-        made = kind()
-        wrong = [slot for slot, value in values.items() if not _may_stand_for(value, getattr(made, slot))]
-    if wrong:
-        raise TypeError(f"{kind.__name__} does not take that for {', '.join(wrong)}")
-    if issubclass(kind, tuple):
-        return kind(**values)
-    for slot, value in values.items():
-        setattr(made, slot, value)
+def _remade(kind: Callable[[], T], data: Mapping[str, Plain]) -> T:
+    """A leaf from its slots.
+
+    Raises: TypeError; KeyError.
+    """
+    made = kind()
+    for name in _slots(type(made)):
+        value, initial = data[name], getattr(made, name)
+        if isinstance(initial, dict):
+            value = {_number(name, key): _number(name, held) for key, held in value}
+        elif value is not None or initial is not None:
+            value = _number(name, value)
+        setattr(made, name, value)
     return made
 
 
-def _slots(kind: type) -> tuple[str, ...]:
-    found: tuple[str, ...] = kind._fields if hasattr(kind, "_fields") else tuple(vars(kind)["__slots__"])
-    return found
+def _number(name: str, value: Plain) -> float:
+    """Raises: ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise ValueError(f"{name} is no number")
+    return value
 
 
-def _may_stand_for(value: object, initial: object) -> bool:
-    """Where a new object has nothing, a number may be or nothing; else what it has, or another number for a number."""
-    return _fits(value, float | None) if initial is None else _fits(value, type(initial))
+def _slots(kind: type) -> Iterable[str]:
+    slots: Iterable[str] = vars(kind)["__slots__"]
+    return slots
 
 
-def _fits(value: object, kind: Any) -> bool:
-    """As isinstance, except that truths are no numbers, and whole numbers are numbers too."""
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, kind) or (isinstance(value, int | float) and isinstance(0.0, kind))
+def _by_name(slot: str, kind: Callable[[], object]) -> Part:
+    """A dictionary of leaves by name."""
+
+    def put(state: RoutingState, data: Plain, now_ns: int) -> None:
+        setattr(state, slot, {str(name): _remade(kind, leaf) for name, leaf in data.items()})
+
+    return Part(lambda state, now_ns: {name: _leaf(leaf) for name, leaf in getattr(state, slot).items()}, put)
+
+
+def _dump_corrections(state: RoutingState, now_ns: int) -> Plain:
+    return [
+        {"backend": backend, "model": model, "ttft": _leaf(ttft), "tpot": _leaf(tpot)}
+        for (backend, model), (ttft, tpot) in state.corrections.items()
+    ]
+
+
+def _restore_corrections(state: RoutingState, data: Plain, now_ns: int) -> None:
+    state.corrections = {
+        (str(each["backend"]), str(each["model"])): (
+            _remade(Correction, each["ttft"]),
+            _remade(Correction, each["tpot"]),
+        )
+        for each in data
+    }
+
+
+def _restore_cursors(state: RoutingState, data: Plain, now_ns: int) -> None:
+    state.cursors = {str(name): int(position) for name, position in data.items()}
+
+
+def _dump_gates(state: RoutingState, now_ns: int) -> Plain:
+    return {
+        name: {"reason": gate.reason, "for_s": (gate.until_ns - now_ns) / 1e9}
+        for name, gate in state.gates.items()
+        if gate.until_ns > now_ns
+    }
+
+
+def _restore_gates(state: RoutingState, data: Plain, now_ns: int) -> None:
+    state.gates = {
+        str(name): Gate(str(gate["reason"]), now_ns + round(float(gate["for_s"]) * 1e9)) for name, gate in data.items()
+    }
+
+
+def _dump_scraped(state: RoutingState, now_ns: int) -> Plain:
+    return {
+        name: {
+            "running": told.running,
+            "waiting": told.waiting,
+            "kv_used_ratio": told.kv_used_ratio,
+            "age_s": (now_ns - told.at_ns) / 1e9,
+            "fresh_for_s": (told.fresh_until_ns - now_ns) / 1e9,
+        }
+        for name, told in state.scraped.items()
+    }
+
+
+def _restore_scraped(state: RoutingState, data: Plain, now_ns: int) -> None:
+    state.scraped = {
+        str(name): Scraped(
+            int(told["running"]),
+            int(told["waiting"]),
+            None if told["kv_used_ratio"] is None else float(told["kv_used_ratio"]),
+            now_ns - round(float(told["age_s"]) * 1e9),
+            now_ns + round(float(told["fresh_for_s"]) * 1e9),
+        )
+        for name, told in data.items()
+    }
+
+
+PARTS: Mapping[str, Part] = {
+    "loads": _by_name("loads", Load),
+    "corrections": Part(_dump_corrections, _restore_corrections),
+    "cursors": Part(lambda state, now_ns: dict(state.cursors), _restore_cursors),
+    "lengths": _by_name("lengths", Lengths),
+    "gates": Part(_dump_gates, _restore_gates),
+    "scraped": Part(_dump_scraped, _restore_scraped),
+}
