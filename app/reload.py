@@ -25,7 +25,7 @@ from app.errors import ConfigError, ReloadError, StartupError
 from app.metering.metrics import Metrics
 from backends.base import Backend
 from backends.clock import Clock
-from backends.errors import BackendError
+from backends.errors import BackendError, TurnoutBackendError
 
 POLL_S = 2.0
 """How often watched files are looked at."""
@@ -83,7 +83,7 @@ class Reloader:
             except ConfigError:
                 self._failed("invalid", dry_run)
                 raise
-            except (BackendError, StartupError) as error:
+            except (TurnoutBackendError, StartupError, OSError) as error:
                 self._failed("failed", dry_run)
                 raise ReloadError(f"the new configuration cannot be run: {error}") from error
             if not dry_run:
@@ -115,7 +115,7 @@ class Reloader:
             await asyncio.gather(watcher, return_exceptions=True)
         self._hurry.set()
         if self._retiring:
-            await asyncio.gather(*self._retiring)
+            await asyncio.gather(*self._retiring, return_exceptions=True)
 
     def _failed(self, result: str, dry_run: bool) -> None:
         if not dry_run:
@@ -139,7 +139,7 @@ class Reloader:
         earlier = tuple(self._retiring)
         task = asyncio.get_running_loop().create_task(self._retire(old, new, earlier))
         self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        task.add_done_callback(self._retired)
         self._watch()
 
     async def _retire(self, old: Edition, new: Edition, earlier: Sequence[asyncio.Task[None]]) -> None:
@@ -152,6 +152,11 @@ class Reloader:
         await old.service.aclose()
         if old.cache is not new.cache:
             await old.cache.aclose()
+
+    def _retired(self, task: asyncio.Task[None]) -> None:
+        self._retiring.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("an old configuration was not taken down properly", exc_info=error)
 
     async def _finished(self, edition: Edition) -> None:
         """Its last request has ended, or its time is over."""
