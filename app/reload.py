@@ -25,7 +25,7 @@ from app.errors import ConfigError, ReloadError, StartupError
 from app.metering.metrics import Metrics
 from backends.base import Backend
 from backends.clock import Clock
-from backends.errors import BackendError
+from backends.errors import BackendError, TurnoutBackendError
 
 POLL_S = 2.0
 """How often watched files are looked at."""
@@ -83,7 +83,7 @@ class Reloader:
             except ConfigError:
                 self._failed("invalid", dry_run)
                 raise
-            except (BackendError, StartupError) as error:
+            except (TurnoutBackendError, StartupError, OSError) as error:
                 self._failed("failed", dry_run)
                 raise ReloadError(f"the new configuration cannot be run: {error}") from error
             if not dry_run:
@@ -110,12 +110,12 @@ class Reloader:
         """Reload no more, and close at once what is being retired."""
         async with self._lock:
             self._open = False
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
+        if (watcher := self._watcher) is not None:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
         self._hurry.set()
         if self._retiring:
-            await asyncio.gather(*self._retiring)
+            await asyncio.gather(*self._retiring, return_exceptions=True)
 
     def _failed(self, result: str, dry_run: bool) -> None:
         if not dry_run:
@@ -139,7 +139,7 @@ class Reloader:
         earlier = tuple(self._retiring)
         task = asyncio.get_running_loop().create_task(self._retire(old, new, earlier))
         self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        task.add_done_callback(self._retired)
         self._watch()
 
     async def _retire(self, old: Edition, new: Edition, earlier: Sequence[asyncio.Task[None]]) -> None:
@@ -153,20 +153,32 @@ class Reloader:
         if old.cache is not new.cache:
             await old.cache.aclose()
 
+    def _retired(self, task: asyncio.Task[None]) -> None:
+        self._retiring.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("an old configuration was not taken down properly", exc_info=error)
+
     async def _finished(self, edition: Edition) -> None:
         """Its last request has ended, or its time is over."""
+        if not edition.hot.in_flight:
+            return
         loop = asyncio.get_running_loop()
         idle, hurry = loop.create_task(edition.hot.idle()), loop.create_task(self._hurry.wait())
         patience_s = edition.loaded.config.server.drain_timeout_s
         _, pending = await asyncio.wait({idle, hurry}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
-        if idle in pending:
-            log.warning("requests of configuration %s have not ended in %g s", edition.loaded.hash, patience_s)
+        if left := edition.hot.in_flight:
+            log.warning(
+                "%d requests of configuration %s have not ended; what only they used is closed",
+                left,
+                edition.loaded.hash,
+            )
         for task in pending:
             task.cancel()
 
     def _watch(self) -> None:
         if self.current.loaded.config.server.watch_config and self._watcher is None:
             self._watcher = asyncio.get_running_loop().create_task(self._look(), name="config watcher")
+            self._watcher.add_done_callback(self._watched)
 
     async def _look(self) -> None:
         """Reload when the files read differently; files that are wrong are said so once."""
@@ -177,7 +189,11 @@ class Reloader:
                 await asyncio.sleep(POLL_S)
                 if await asyncio.to_thread(watched.changed):
                     await self.reload_and_log("files have changed")
+
+    def _watched(self, watcher: asyncio.Task[None]) -> None:
         self._watcher = None
+        if not watcher.cancelled() and (error := watcher.exception()) is not None:
+            log.error("files are not watched any more", exc_info=error)
 
 
 async def _close(leaving: Sequence[Backend]) -> None:

@@ -145,6 +145,7 @@ def build(
     def headers() -> ResponseHeaders:
         return reloader.current.headers
 
+    press.installed(first)
     front = Front(first.hot, CommonHeaders(public, headers, press.ids, clock), lambda: gateway.running())
     admin = CommonHeaders(admin_api(_Desk(reloader, metrics, monitor, clock, why_not_ready)), headers, press.ids, clock)
     gateway = Gateway(front, admin, metrics, ledger, reloader, monitor, why_not_ready)

@@ -57,12 +57,12 @@ class HotEndpoints:
         self._ids = ids
         self._clock = clock
         self._body_limit_bytes = body_limit_bytes
-        self._in_flight = 0
+        self.in_flight = 0
         self._emptied: asyncio.Event | None = None
 
     async def idle(self) -> None:
         """Wait until no request is in flight."""
-        while self._in_flight:
+        while self.in_flight:
             self._emptied = asyncio.Event()
             await self._emptied.wait()
 
@@ -71,7 +71,7 @@ class HotEndpoints:
         sent_id = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         request_id = client_request_id(sent_id.decode("latin-1")) or self._ids.request()
         exchange = Exchange(endpoint, request_id, self._clock.now_ns(), send)
-        self._in_flight += 1
+        self.in_flight += 1
         try:
             if scope["method"] != "POST":
                 raise MethodNotAllowed(f"{scope['path']} takes POST, not {scope['method']}", allow="POST")
@@ -92,8 +92,8 @@ class HotEndpoints:
             log.exception("request %s failed", request_id)
             await self._error(exchange, InternalError(f"internal error; see the log for request {request_id}"))
         finally:
-            self._in_flight -= 1
-            if self._emptied is not None and not self._in_flight:
+            self.in_flight -= 1
+            if self._emptied is not None and not self.in_flight:
                 self._emptied.set()
             self._books.finished(
                 endpoint,

@@ -82,10 +82,12 @@ def show(backends: list[dict[str, Any]], console: Console) -> None:
 
 
 def _state(backend: dict[str, Any]) -> str:
-    failing, monitor = backend["failing"], backend["monitor"]
+    failing, monitor, gated = backend["failing"], backend["monitor"], backend.get("gated")
     parts = ["drained"] if backend["drained"] else []
     if monitor is not None and monitor["ping"]["ok"] is False:
         parts.append("does not answer pings")
+    if gated is not None:
+        parts.append(f"gets nothing ({gated['reason']})")
     if failing is not None:
         parts.append(f"failing ({failing['failures']}: {failing['last_error']})")
     return ", ".join(parts) or "ok"

@@ -75,14 +75,14 @@ def compare(old: LoadedConfig, new: LoadedConfig) -> Changes:
         for each in after.backends
         if each.name not in backends.added and not same_backend(old, new, each.name)
     )
-    keys = {
-        section: tuple(_keys(getattr(before, section), getattr(after, section)))
-        for section in ("server", "routing", "cache", "ledger")
-    }
-    named = {
-        section: _differences(getattr(before, section), getattr(after, section))
-        for section in ("models", "aliases", "slo", "policies")
-    }
+    keys: dict[str, tuple[str, ...]] = {}
+    named: dict[str, Differences] = {}
+    for section in type(after).model_fields:
+        one, other = getattr(before, section), getattr(after, section)
+        if isinstance(other, BaseModel):
+            keys[section] = tuple(_keys(one, other))
+        elif isinstance(other, dict):
+            named[section] = _differences(one, other)
     refused = [
         new.problem(
             (section, key),

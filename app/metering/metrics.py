@@ -84,8 +84,8 @@ class Metrics:
         self.registry.register(_Exported(self, self._counters, self._histograms, backends, signals, version))
 
     def configured(self, models: Iterable[str], config_hash: str, references: Mapping[str, str]) -> None:
-        """Another configuration holds; what was counted under names that are gone stays counted."""
-        self._models = frozenset(models)
+        """Another configuration holds. Names that are gone stay: requests for them may still be in flight."""
+        self._models |= frozenset(models)
         self.config_hash = config_hash
         self.references = references
 

@@ -81,3 +81,9 @@ def test_a_cache_of_another_type_and_sections_by_name(tmp_path: Path) -> None:
     assert "type" in changes.keys["cache"]
     assert set(changes.named["slo"].changed) == {"interactive", "batch"}
     assert not changes.refused
+
+
+def test_no_section_is_forgotten(tmp_path: Path) -> None:
+    one = loaded(tmp_path, ("a", 1, "4"))
+    sections = set(type(one.config).model_fields) - {"version", "extends"}
+    assert sections <= set(compare(one, one).plain())
