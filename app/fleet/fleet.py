@@ -74,9 +74,11 @@ class Fleet:
         """The successor decides from now on. Backends that are others there, or gone, are unlearned, and what earlier
         fleets still observe of them teaches nobody."""
         self._latest.backends = by.backends
+        self.health.know(by.snapshot.views)
         for name, backend in self.backends.items():
             if by.backends.get(name) is not backend:
                 self.state.forget(name)
+                self.health.forget(name)
                 self.troubles.forget(name)
 
     async def start(self) -> None:

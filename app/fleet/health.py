@@ -70,6 +70,14 @@ class Health:
         """Which backends serve which model: what is ejected depends on how many are left."""
         self._peers = {model: tuple(view.name for view in listed) for model, listed in views.items()}
 
+    def forget(self, backend: str) -> None:
+        """It is another one now: nothing of the old one holds, and how its attempts still end says nothing."""
+        if (old := self._breakers.pop(backend, None)) is not None:
+            self.breaker(backend).epoch = old.epoch + 1
+        for kept in (self._shut, self._ejected, self._gates):
+            kept.pop(backend, None)
+        self._outliers.forget(backend)
+
     def breaker(self, backend: str) -> Breaker:
         """The breaker of a backend."""
         found = self._breakers.get(backend)

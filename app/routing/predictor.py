@@ -88,10 +88,9 @@ def _forecast(
             cached = int(table.share(blocks, now_ns) * prompt_tokens)
             unread -= cached
             size = unread.bit_length()
-        prompt_s = token_s * unread
         learned = learned_of.get(view.key)
         slow, slow_decode = (1.0, 1.0) if learned is None else (learned.reading.factor, learned.decoding.factor)
-        prompt_s *= slow
+        prompt_s = token_s * unread * slow
         load = loads.get(view.name)
         if load is None or not load.sequences:
             stratum, level, wait_s, harm = IDLE, 0, 0.0, 0.0

@@ -23,12 +23,16 @@ def explain(*arguments: str) -> tuple[int, str, str]:
     return done.exit_code, done.stdout, done.stderr
 
 
-def without_times(receipt: dict[str, Any]) -> dict[str, Any]:
-    """What is predicted of a backend at work changes with every millisecond; what is idle stays as it is."""
-    candidates = [
-        {**each, "predicted": None, "slack": None} if each["in_flight"] else each for each in receipt["candidates"]
-    ]
-    return {**receipt, "id": None, "margin": None, "candidates": candidates}
+def alike(one: Any, other: Any) -> bool:
+    """Equal, but for numbers that the milliseconds between two decisions change a little (a backend at work moves on,
+    what was learned ages)."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one if key != "id")
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(alike, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return bool(one == pytest.approx(other, rel=0.1, abs=0.02))
+    return bool(one == other)
 
 
 async def test_it_is_the_decision_the_gateway_makes_next(tmp_path: Path) -> None:
@@ -54,7 +58,7 @@ async def test_it_is_the_decision_the_gateway_makes_next(tmp_path: Path) -> None
     assert (code, err) == (0, "")
     offline = json.loads(out)
     assert live.pop("object") == "turnout.decision"
-    assert without_times(offline) == without_times(live)
+    assert alike(offline, live), (offline, live)
     assert any(candidate["in_flight"] for candidate in offline["candidates"])
     assert {"backend": "groq-70b", "reason": "drained"} in offline["rejected"]
     fresh = json.loads(explain("-c", str(path), "--model", MODEL, "--prompt", "hi", "--slo", "ttft=2s", "--json")[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +17,11 @@ from app.config.deciding import RoutingConfig
 from app.config.load import LoadedConfig, load
 from app.config.models import ServerConfig
 from app.errors import ReloadError
+from app.wiring import build
+from backends.base import Backend
 from backends.errors import Unavailable
 from tests.fakes import Script, ScriptedBackend
-from tests.gateways import Running, running, scripted_config, until
+from tests.gateways import Running, listening, running, scripted_config, until
 
 WORDS = ("one", " two", " three")
 TURNS = RoutingConfig(default_policy="round-robin")
@@ -165,6 +168,35 @@ async def test_what_the_gone_backend_still_shows_teaches_nobody(tmp_path: Path) 
         gate.set()
         assert (await asking).status_code == 200
         assert "a m" not in at.at.gateway.fleet.state.learned
+
+
+async def test_a_backend_that_was_mended_is_asked_at_once(tmp_path: Path) -> None:
+    """What its breaker held against it was said of another."""
+    down = Script(fail_after=0, error=lambda: Unavailable("no such service"))
+    broken, mended, b = ScriptedBackend("a", scripts=[down]), ScriptedBackend("a"), ScriptedBackend("b")
+    first = scripted_config(tmp_path, [broken, b], routing=TURNS)
+    one, *others = first.config.backends
+    listed = (one.model_copy(update={"chips": 2}), *others)
+    second = replace(first, config=first.config.model_copy(update={"backends": listed}), hash="second")
+    backends: dict[str, Backend] = {"a": broken, "b": b}
+    gateway = build(first, None, backends, lambda: second)
+    async with (
+        gateway.running(),
+        listening(gateway.app) as url,
+        httpx.AsyncClient(base_url=url, timeout=10) as client,
+    ):
+        for _ in range(20):
+            assert (await client.post("/v1/chat/completions", json=BODY)).status_code == 200
+        health = gateway.fleet.health
+        assert health.look("a", time.monotonic_ns()).breaker == "open"
+        asked = len(broken.requests)
+        backends["a"] = mended
+        await gateway.reloader.reload()
+        assert health.look("a", time.monotonic_ns())[:2] == ("closed", None)
+        served = [(await client.post("/v1/chat/completions", json=BODY)).headers["x-turnout-backend"] for _ in range(8)]
+        assert set(served) == {"a", "b"}
+        assert len(broken.requests) == asked
+        assert len(mended.requests) == 4, "it has its turn, and need not be probed"
 
 
 async def test_past_the_drain_timeout_what_is_left_is_cut(tmp_path: Path) -> None:

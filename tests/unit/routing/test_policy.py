@@ -242,7 +242,7 @@ def test_a_resident_with_a_tighter_promise_keeps_a_newcomer_out() -> None:
     state.reserve(Reservation("shared", 1, 0, 0.021), 0)
     decision = decide((shared, other), state, relaxed)
     assert decision.chosen.view.name == "other"
-    assert decision.candidates[0].why_not == "resident_tpot"
+    assert "resident_tpot" in decision.candidates[0].why_not
 
 
 def test_round_robin_takes_turns_through_the_delta() -> None:
