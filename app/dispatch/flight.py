@@ -17,8 +17,19 @@ class Flight:
     """Holds a reservation from dispatch until `ended`; times are those of whoever reports them."""
 
     __slots__ = (
-        "_fleet", "_reservation", "_sent_s", "_ticket", "chosen", "decision", "dispatched_ns", "end", "ended_ns",
-        "error", "first_token_ns", "number", "why",
+        "_fleet",
+        "_read_s",
+        "_reservation",
+        "_ticket",
+        "chosen",
+        "decision",
+        "dispatched_ns",
+        "end",
+        "ended_ns",
+        "error",
+        "first_token_ns",
+        "number",
+        "why",
     )  # fmt: skip
 
     def __init__(self, ask: Ask, fleet: Fleet, now_ns: int) -> None:
@@ -34,7 +45,7 @@ class Flight:
         self.end: AttemptEnd | None = None
         self.error: BackendError | None = None
         self._reservation = ask.reservation
-        self._sent_s = 0.0
+        self._read_s = 0.0
         self._fleet = fleet
         self._ticket = fleet.health.begin(chosen.view.name, now_ns)
 
@@ -42,7 +53,7 @@ class Flight:
         """The prompt has been read, and the first token of the answer was seen."""
         self.first_token_ns = now_ns
         self._fleet.first_token(self._reservation, now_ns)
-        self._sent_s = self._fleet.state.load(self.chosen.view.name).reading.sent_s
+        self._read_s = self._fleet.state.load(self.chosen.view.name).reading.read_by(now_ns)
         if self._fleet.state.gates:  # a probe has its answer now; its last token may be minutes away
             self._ticket = self._fleet.health.began(self.chosen, self._ticket, self.ttft_s(), now_ns)
 
@@ -94,7 +105,7 @@ class Flight:
                 usage.prompt_tokens + usage.cached_tokens if completed else None,
                 usage.cached_tokens if completed else None,
                 round(tokens) if completed else None,
-                self._fleet.state.load(self.chosen.view.name).reading.sent_s - self._sent_s,
+                self._fleet.state.load(self.chosen.view.name).reading.read_by(self.ended_ns) - self._read_s,
             ),
             self.ended_ns,
         )

@@ -115,6 +115,7 @@ def _stratum(data: Plain, now_ns: int) -> Stratum:
 def _dump_residuals(residuals: Residuals, now_ns: int) -> Plain:
     return {
         "pool": _dump_stratum(residuals.pool, now_ns),
+        "trim": residuals.trim,
         "strata": {str(key): _dump_stratum(each, now_ns) for key, each in residuals.strata.items()},
     }
 
@@ -122,6 +123,7 @@ def _dump_residuals(residuals: Residuals, now_ns: int) -> Plain:
 def _residuals(data: Plain, now_ns: int) -> Residuals:
     made = Residuals()
     made.pool = _stratum(data["pool"], now_ns)
+    made.trim = _number(data["trim"])
     made.strata = {int(key): _stratum(each, now_ns) for key, each in data["strata"].items()}
     return made
 

@@ -40,6 +40,9 @@ _made = tuple.__new__
 
 UNKNOWN_LENGTHS = Lengths()
 
+MOST_HARM_LOOKED_AT = 1.0
+"""More than that need not be known exactly."""
+
 MOST_READING = 0.8
 """Beyond this share of reading, decode is not believed to be stretched any further."""
 
@@ -167,15 +170,32 @@ def _beside_others(
 def _harm(load: Load, lengths: Lengths, prompt_s: float, step_s: float, now_ns: int) -> float:
     """How many of those there are expected to miss their pace for the reading of this prompt.
 
-    An answer of N tokens can be held up for (N - 1) (SLO - step) in all, whenever that is. So a prompt that takes P
-    breaks answers of fewer than x = P / (SLO - step) tokens, of those that have not made as many yet.
+    An answer of N tokens can be held up for (N - 1) (SLO - step) in all. One that began when prompts had been read up to
+    r will have been held up for (sent + this prompt - r), whatever comes later; so with F the learned law of lengths it
+    is broken with probability F(x) - F(j), where x - 1 tokens would bear that and j have been made already. Answers begun
+    lately are looked at 1, 2, 4, 8 ... back, each standing for those between.
     """
-    slo_s = load.tightest_tpot_slo_s
+    slo_s, reading = load.tightest_tpot_slo_s, load.reading
     if slo_s is None or slo_s <= step_s:
         return 0.0
-    tokens = prompt_s / (slo_s - step_s)
-    short = lengths.shorter(tokens + 1.0)
-    return short and short * load.begun_since(now_ns - int(tokens * step_s * 1e9))
+    per_token_s, shorter = slo_s - step_s, lengths.shorter
+    end_s = reading.sent_s + prompt_s
+    harm = 0.0
+    if pending := len(reading.waiting):
+        held_s = prompt_s + 0.5 * (reading.sent_s - reading.read_s)
+        harm = pending * shorter(held_s / per_token_s + 1.0)
+    read_s, begun, back, step = reading.read_by(now_ns), load.begun, 1, 1
+    while back <= len(begun):
+        since_ns, at_s = begun[-back]
+        bearing = (end_s - at_s) / per_token_s + 1.0
+        made = ((now_ns - since_ns) / 1e9 - (read_s - at_s)) / step_s
+        if made >= bearing:
+            break
+        harm += step * (shorter(bearing) - shorter(made))
+        if harm > MOST_HARM_LOOKED_AT:
+            break
+        back, step = back + step, step * 2 if back > 1 else 1
+    return harm
 
 
 def _pace(terms: Terms, slow: float, decode_s: float, left_s: float) -> Pace:

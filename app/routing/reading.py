@@ -55,6 +55,10 @@ class Reading:
         """Prompts whose first token is awaited."""
         return len(self.waiting)
 
+    def read_by(self, now_ns: int) -> float:
+        """The position up to which prompts have been read by now, as far as can be told."""
+        return self._at(now_ns)[0] if self.waiting else self.sent_s
+
     def takes_s(self, prompt_s: float, pace: Pace, now_ns: int) -> tuple[float, float]:
         """(until a prompt sent now has been read, how much of that is due to prompts before it), in seconds."""
         left_s, step_s, budget_s, lag = pace

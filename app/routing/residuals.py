@@ -7,14 +7,19 @@ idle traffic does not erase what was learned of a busy regime, nor short prompts
               exponential mean of e (rate 0.1, faster at first): what was found once is not held for ever against a
               backend that is not asked because of it
     quantile  Q = w Q_s + (1 - w) Q_pool,  w = n_eff / (n_eff + 20),  n_eff = n 2^(-age / 60 s)
-    factors   exp(centre)  and  exp(centre + Q)
+    factors   exp(centre)  and  exp(centre + Q + trim)
 
 Q_s is the empirical 0.9 quantile of the last 256 centred residuals of the stratum, Q_pool that of all strata together,
 itself shrunk in the same way towards ln 1.3. Centring by the mean of the moment keeps the window useful when the mean
 moves. Eight residuals in a row above the 0.9 or below the 0.1 quantile of their strata are no chance (1e-8) but drift:
 every centre moves by their median, and they leave the windows, whose spread they say nothing of.
 
-Source: split conformal prediction (Vovk et al.) with strata as in llm-d's latency predictor.
+Who is asked is chosen by these very forecasts, and those that err on the low side are chosen most: so coverage is
+checked against what was claimed, and `trim` moves by 0.02 (missed - 0.1) with each outcome (adaptive conformal
+inference: its long-run coverage is 0.9 whatever the data do).
+
+Source: split conformal prediction (Vovk et al.) with strata as in llm-d's latency predictor; Gibbs and Candes (2021)
+for the trim.
 """
 
 from __future__ import annotations
@@ -36,6 +41,7 @@ SHRINK = 20.0
 HALF_LIFE_NS = 60e9
 REFRESH_NS = 1_000_000_000
 DRIFT_RUN = 8
+TRIM_RATE, MOST_TRIM = 0.02, 0.7
 FEWEST_FOR_DRIFT = 20
 
 
@@ -102,17 +108,21 @@ class Stratum:
 class Residuals:
     """Everything learned about one quantity (TTFT, say) of one deployment."""
 
-    __slots__ = ("_run", "_side", "pool", "strata", "version")
+    __slots__ = ("_run", "_side", "pool", "strata", "trim", "version")
 
     def __init__(self) -> None:
         self.version = 0
+        self.trim = 0.0
         self.pool = Stratum()
         self.strata: dict[int, Stratum] = {}
         self._side = 0
         self._run: list[tuple[Stratum, float]] = []
 
-    def learn(self, key: int, observed: float, prior: float, now_ns: int) -> None:
-        """Take one observation; both in the same unit and positive."""
+    def learn(self, key: int, observed: float, prior: float, now_ns: int, claimed: float | None = None) -> None:
+        """Take one observation, all in one unit and positive; `claimed` is the 0.9 quantile it was foretold with."""
+        if claimed is not None:
+            missed = 1.0 if observed > claimed else 0.0
+            self.trim = min(MOST_TRIM, max(-MOST_TRIM, self.trim + TRIM_RATE * (missed - (1.0 - QUANTILE))))
         residual = min(RESIDUAL_LIMIT, max(-RESIDUAL_LIMIT, log(observed / prior)))
         pool = self.pool
         stratum = self.strata.get(key)
@@ -135,7 +145,7 @@ class Residuals:
             quantile = believed * stratum.quantile(QUANTILE) + (1.0 - believed) * quantile
             centre += (stratum.centre - centre) * stratum.freshness(now_ns)
         stratum.factor = exp(centre)
-        stratum.factor_q90 = exp(centre + max(0.0, quantile))
+        stratum.factor_q90 = exp(centre + max(0.0, quantile + self.trim))
         stratum.made_from = self.version
         stratum.fresh_until_ns = now_ns + REFRESH_NS
 

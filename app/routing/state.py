@@ -24,7 +24,7 @@ from app.routing.residuals import RESIDUAL_LIMIT, Residuals
 from app.routing.types import Outcome, Prediction, Reservation
 
 SLOWNESS_RATE = 0.02
-MOSTLY_READING = 0.3
+MOSTLY_READING = 0.5
 """Decode's share of an answer's time below which it teaches nothing about decode."""
 
 LENGTH_RATE = 0.05
@@ -65,12 +65,12 @@ class Load:
     `sequences` decode or wait; `resident_tokens` is their expected context (half the answer counted); `reading` are the
     prompts among them that have not been read. `tightest_tpot_slo_s` is the strictest pace promised to those already
     there; `heard` is when tokens come. `reading_s` (as of `reading_ns`) is prompt time dispatched of late, fading by
-    20 s / (20 s + age): as good as an exponential while requests come, and cheaper. `begun_ns` are the times at which
-    the last few hundred answers began.
+    20 s / (20 s + age): as good as an exponential while requests come, and cheaper. `begun` are the times at which
+    the last few hundred answers began, and how far prompts had been read then.
     """
 
     __slots__ = (
-        "begun_ns", "heard", "pending_prompt_tokens", "reading", "reading_ns", "reading_s", "resident_tokens",
+        "begun", "heard", "pending_prompt_tokens", "reading", "reading_ns", "reading_s", "resident_tokens",
         "sequences", "tightest_tpot_slo_s", "tpot_slos",
     )  # fmt: skip
 
@@ -83,13 +83,8 @@ class Load:
         self.tightest_tpot_slo_s: float | None = None
         self.reading_s = 0.0
         self.reading_ns = 0
-        self.begun_ns: list[int] = []
+        self.begun: list[tuple[int, float]] = []
         self.tpot_slos: dict[float, int] = {}
-
-    def begun_since(self, since_ns: int) -> int:
-        """How many of those there have begun to answer since then, or have yet to."""
-        begun = self.begun_ns
-        return min(self.sequences, len(begun) - bisect_left(begun, since_ns) + self.reading.pending)
 
     def join(self, reservation: Reservation, now_ns: int) -> None:
         """One request more."""
@@ -106,9 +101,9 @@ class Load:
         """Its prompt no longer waits."""
         self.pending_prompt_tokens -= reservation.prompt_tokens
         self.reading.first_token(reservation.ticket, now_ns)
-        self.begun_ns.append(now_ns)
-        if len(self.begun_ns) > BEGUN_KEPT:
-            del self.begun_ns[: BEGUN_KEPT // 2]
+        self.begun.append((now_ns, self.reading.read_by(now_ns)))
+        if len(self.begun) > BEGUN_KEPT:
+            del self.begun[: BEGUN_KEPT // 2]
 
     def leave(self, reservation: Reservation) -> None:
         """It has ended (its prompt was given back by `prompt_read`)."""
@@ -167,13 +162,13 @@ class Learned:
 
     def learn_ttft(self, prediction: Prediction, ttft_s: float, now_ns: int) -> None:
         """Take an observed TTFT, in seconds."""
-        self.ttft.learn(prediction.ttft_stratum, ttft_s, prediction.prior_ttft_s, now_ns)
+        self.ttft.learn(prediction.ttft_stratum, ttft_s, prediction.prior_ttft_s, now_ns, prediction.ttft_q90_s)
         if prediction.wait_s <= 0.0:
             self.reading.learn(ttft_s, prediction.prior_ttft_s / prediction.slowness)
 
     def learn_tpot(self, prediction: Prediction, tpot_s: float, tokens: int, reading_s: float, now_ns: int) -> None:
         """Take an observed TPOT (s) of an answer of so many tokens, beside which prompts were read for `reading_s`."""
-        self.tpot.learn(prediction.tpot_stratum, tpot_s, prediction.prior_tpot_s, now_ns)
+        self.tpot.learn(prediction.tpot_stratum, tpot_s, prediction.prior_tpot_s, now_ns, prediction.tpot_q90_s)
         decode_s = tpot_s - reading_s / max(1, tokens - 1)
         if decode_s >= MOSTLY_READING * tpot_s:  # else what is left is the difference of two guesses
             self.decoding.learn(decode_s, prediction.decode_s / prediction.decode_slowness)
