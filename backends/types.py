@@ -16,6 +16,9 @@ Substrate = Literal["maia", "groq", "tpu", "trainium", "gpu", "cerebras", "hoste
 Capability = Literal["tools", "json_schema", "vision", "logprobs", "n"]
 PrefillMode = Literal["serial", "shared", "parallel"]
 
+STRAIGHT_PROMPT_TOKENS = 2048
+"""Up to this many tokens a prompt's reading time is taken as a straight line."""
+
 REFERENCE_CONTEXT_TOKENS = 1500
 """Prompt and half an answer of a typical chat request: what slots are sized for and decode pace is stated at."""
 
@@ -115,6 +118,7 @@ class LatencyProfile:
     """What a router may assume of a deployment before it has observed anything.
 
         TTFT = network_s + overhead_s + prefill_s_per_token * uncached_tokens + wait
+               + prefill_s_per_token_pair * tokens * (tokens - 2,048)  of prompts longer than that: attention
         TPOT = decode_base_s + decode_s_per_sequence * sequences_in_flight
                + decode_s_per_context_token * (context tokens of these - 1,500 * sequences_in_flight)
 
@@ -139,6 +143,7 @@ class LatencyProfile:
     prefix_cache: bool = False
     step_tokens: int | None = None
     lag_steps: int = 0
+    prefill_s_per_token_pair: float = 0.0
 
     def tpot_s(self, sequences: float) -> float:
         """Seconds per output token when `sequences` of 1,500 tokens of context decode together."""

@@ -35,6 +35,7 @@ def policies(config: Config) -> dict[str, Policy]:
             ),
             discovery.picker(policy.picker.use, policy.picker.params),
             routing.slo_margin,
+            routing.most_harm,
             forecaster(routing.cost_basis),
             _exploration(routing.exploration),
         )

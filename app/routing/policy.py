@@ -13,7 +13,7 @@ from app.routing import exploration
 from app.routing.exploration import Exploration
 from app.routing.plugins import HardFilter, Picker, Scorer, Turn
 from app.routing.predictor import Forecast, forecaster
-from app.routing.slo import fitted, remaining
+from app.routing.slo import MOST_HARM, fitted, remaining
 from app.routing.state import RoutingState
 from app.routing.types import NO_FACTS, BackendView, Candidate, Decision, Delta, Reservation, RouteRequest, Snapshot
 
@@ -39,6 +39,7 @@ class Policy:
     scorers: tuple[WeightedScorer, ...]
     picker: Picker
     slo_margin: float = 0.05
+    most_harm: float = MOST_HARM
     forecast: Forecast = REFERENCE
     exploration: Exploration | None = None
 
@@ -93,7 +94,7 @@ class Policy:
     ) -> list[Candidate]:
         slo, margin, loads = remaining(request, now_ns), self.slo_margin, state.loads
         predictions = self.forecast(request, views, state, now_ns)
-        candidates = fitted(views, predictions, loads, slo, margin)
+        candidates = fitted(views, predictions, loads, slo, margin, self.most_harm)
         if self.scorers:
             return [self._scored(request, candidate) for candidate in candidates]
         return candidates

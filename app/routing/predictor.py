@@ -27,6 +27,7 @@ from app.routing.reading import Pace
 from app.routing.residuals import PRIOR_Q90
 from app.routing.state import READING_TAU_NS, Lengths, Load, RoutingState
 from app.routing.types import BackendView, Prediction, RouteRequest, Terms
+from backends.types import STRAIGHT_PROMPT_TOKENS
 
 CostBasis = Literal["reference", "marginal"]
 Forecast = Callable[[RouteRequest, Sequence[BackendView], RoutingState, int], Sequence[Prediction]]
@@ -85,7 +86,7 @@ def _forecast(
     predictions = []
     for view in views:
         terms = view.terms
-        base_s, _, token_s, decode_s, sequence_s, context_s, _, _, _, _, _, keeps = terms
+        base_s, _, token_s, pair_s, decode_s, sequence_s, context_s, _, _, _, _, _, keeps = terms
         cached, unread, size = 0, prompt_tokens, prompt_size
         if blocks and keeps and (table := state.prefixes.get(view.name)) is not None:
             cached = int(table.share(blocks, now_ns) * prompt_tokens)
@@ -93,7 +94,7 @@ def _forecast(
             size = unread.bit_length()
         learned = learned_of.get(view.key)
         slow, slow_decode = (1.0, 1.0) if learned is None else (learned.reading.factor, learned.decoding.factor)
-        prompt_s = token_s * unread * slow
+        prompt_s = (token_s * unread + (pair_s and _bend_s(pair_s, prompt_tokens, cached))) * slow
         load = loads.get(view.name)
         if load is None or not load.sequences:
             stratum, level, wait_s, harm = IDLE, 0, 0.0, 0.0
@@ -147,7 +148,7 @@ def _beside_others(
     now_ns: int,
 ) -> tuple[Pace, float, float, float, float]:
     """(pace, a step without prompts, TPOT0, TTFT0, how much of that is waiting) beside what is in flight."""
-    base_s, network_s, _, decode_s, sequence_s, context_s, limit, room, prefill, _, _, _ = terms
+    base_s, network_s, _, _, decode_s, sequence_s, context_s, limit, room, prefill, _, _, _ = terms
     sequences, context = load.sequences + choices, load.resident_tokens + own_context
     crowd = 0.0
     step_s = sequence_s * sequences + context_s * context
@@ -170,10 +171,10 @@ def _beside_others(
 def _harm(load: Load, lengths: Lengths, prompt_s: float, step_s: float, now_ns: int) -> float:
     """How many of those there are expected to miss their pace for the reading of this prompt.
 
-    An answer of N tokens can be held up for (N - 1) (SLO - step) in all. One that began when prompts had been read up to
-    r will have been held up for (sent + this prompt - r), whatever comes later; so with F the learned law of lengths it
-    is broken with probability F(x) - F(j), where x - 1 tokens would bear that and j have been made already. Answers begun
-    lately are looked at 1, 2, 4, 8 ... back, each standing for those between.
+    An answer of N tokens can be held up for (N - 1) (SLO - step) in all. One that began when prompts had been read up
+    to r will have been held up for (sent + this prompt - r), whatever comes later; so with F the learned law of lengths
+    it is broken with probability F(x) - F(j), where x - 1 tokens would bear that and j have been made already. Answers
+    begun lately are looked at 1, 2, 4, 8 ... back, each standing for those between.
     """
     slo_s, reading = load.tightest_tpot_slo_s, load.reading
     if slo_s is None or slo_s <= step_s:
@@ -198,9 +199,17 @@ def _harm(load: Load, lengths: Lengths, prompt_s: float, step_s: float, now_ns: 
     return harm
 
 
+def _bend_s(pair_s: float, tokens: int, cached: int) -> float:
+    """What attention adds to a straight line beyond 2,048 tokens, when the first `cached` need not be read."""
+    if tokens <= STRAIGHT_PROMPT_TOKENS:
+        return 0.0
+    before = cached * max(0, cached - STRAIGHT_PROMPT_TOKENS)
+    return pair_s * (tokens * (tokens - STRAIGHT_PROMPT_TOKENS) - before)
+
+
 def _pace(terms: Terms, slow: float, decode_s: float, left_s: float) -> Pace:
     """How it reads; `decode_s` is a step without prompts, of which `left_s` are left."""
-    base_s, _, token_s, _, _, _, _, _, prefill, step_tokens, lag_steps, _ = terms
+    base_s, _, token_s, _, _, _, _, _, _, prefill, step_tokens, lag_steps, _ = terms
     if prefill == "serial":  # a prompt is a step of its own, whatever its length
         return _made(Pace, (left_s, base_s * slow, inf, 0))
     budget_s = inf if step_tokens == inf else token_s * slow * step_tokens

@@ -5,7 +5,9 @@
     slack      min over promises of (SLO - q90) / SLO
 
 Time that a request has spent in the gateway already comes off its TTFT and end-to-end promises (`remaining`).
-A resident's TPOT promise binds the newcomer too: whoever joins a batch slows everyone in it.
+A resident's TPOT promise binds the newcomer too: whoever joins a batch slows everyone in it. And whoever's prompt is
+read beside them holds them up: a backend where more than `most_harm` promises to others are expected to break by that
+(`predictor`) is infeasible.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from app.routing.types import BackendView, Candidate, Prediction, RouteRequest, 
 TTFT_WEIGHT = 0.8
 TPOT_WEIGHT = 0.2
 E2E_WEIGHT = 1.0
-MOST_HARM = 0.05
-"""How many promises to others one request may be expected to break."""
+MOST_HARM = 0.1
+"""How many promises to others one request may be expected to break, unless configured otherwise."""
 
 _made = tuple.__new__
 """A NamedTuple's own constructor takes twice as long."""
@@ -58,6 +60,7 @@ def fitted(
     loads: Mapping[str, Load],
     slo: Slo,
     margin: float,
+    most_harm: float,
 ) -> list[Candidate]:
     """Candidates with how each stands. What keeps its promises, as most do, is told by two divisions."""
     allowed, quick = 1.0 - margin, slo.e2e_s is None
@@ -74,15 +77,17 @@ def fitted(
         pace = prediction[3] / tpot_slo_s
         if pace > largest:
             largest = pace
-        if quick and largest <= allowed and prediction.harm <= MOST_HARM:
+        if quick and largest <= allowed and prediction.harm <= most_harm:
             standing = (view, prediction, in_flight, True, 0.0, 1.0 - largest, "", ())
         else:
-            standing = (view, prediction, in_flight, *fit(prediction, slo, resident_s, margin), ())
+            standing = (view, prediction, in_flight, *fit(prediction, slo, resident_s, margin, most_harm), ())
         candidates.append(_made(Candidate, standing))
     return candidates
 
 
-def fit(prediction: Prediction, slo: Slo, resident_tpot_slo_s: float | None, margin: float) -> Fit:
+def fit(
+    prediction: Prediction, slo: Slo, resident_tpot_slo_s: float | None, margin: float, most_harm: float = MOST_HARM
+) -> Fit:
     """Hold a prediction against a request's own SLO and the tightest TPOT promised to residents."""
     allowed = 1.0 - margin
     violation, largest, why_not = 0.0, 0.0, ""
@@ -109,7 +114,7 @@ def fit(prediction: Prediction, slo: Slo, resident_tpot_slo_s: float | None, mar
         if ratio > allowed:
             violation += E2E_WEIGHT * max(0.0, ratio - 1.0)
             why_not = f"{why_not}+e2e" if why_not else "e2e"
-    if prediction.harm > MOST_HARM:
+    if prediction.harm > most_harm:
         violation += TPOT_WEIGHT * prediction.harm
         why_not = f"{why_not}+harm" if why_not else "harm"
     return Fit(not why_not, violation, 1.0 - largest, why_not)

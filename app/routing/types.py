@@ -74,13 +74,15 @@ class CostForecast:
 
 
 class Terms(NamedTuple):
-    """What a backend's latency is made of: seconds to the first token of an empty prompt, seconds per prompt token, and
-    of a decode step `base + per_sequence n + per_context_token (tokens in flight)`; how many sequences and tokens there
-    is room for; how prompts are read, how many tokens a step, how many steps late, and whether they are kept."""
+    """What a backend's latency is made of: seconds to the first token of an empty prompt, seconds per prompt token (and
+    per pair of them past 2,048), and of a decode step `base + per_sequence n + per_context_token (tokens in flight)`;
+    how many sequences and tokens there is room for; how prompts are read, how many tokens a step, how many steps late,
+    and whether they are kept."""
 
     base_ttft_s: float
     network_s: float
     prompt_token_s: float
+    prompt_pair_s: float
     decode_base_s: float
     decode_sequence_s: float
     decode_context_token_s: float
@@ -149,6 +151,7 @@ class BackendView:
                 profile.network_s + profile.overhead_s,
                 profile.network_s,
                 profile.prefill_s_per_token,
+                profile.prefill_s_per_token_pair,
                 profile.decode_base_s,
                 profile.decode_s_per_sequence - profile.decode_s_per_context_token * REFERENCE_CONTEXT_TOKENS,
                 profile.decode_s_per_context_token,
