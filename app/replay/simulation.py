@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
+from itertools import pairwise
+from math import inf, isfinite
 
 from app.call import NO_OPTIONS
 from app.dispatch.commands import Ask, Command, Drop, Refuse, Serve, Wake
@@ -59,15 +61,23 @@ class Simulation:
         self._number = 0
         self._ended_at: list[int] = [0] * len(stage.servers)
         self._effective: list[int] = [0] * len(stage.servers)
+        self._busy_ns: list[list[int]] = [[0] for _ in stage.servers]
+        self._slice_ns = 0
         if oracle is not None:
             oracle.promised = self._promised
         self.now_ns = 0
         self.models: set[str] = set()
         """Models that were asked for."""
 
-    def run(self, arrivals: Iterable[Arrival]) -> None:
-        """Play the arrivals, in order of time, to the end of the last request."""
+    def run(self, arrivals: Iterable[Arrival], slice_s: float = inf) -> None:
+        """Play the arrivals, in order of time, to the end of the last request; every `slice_s` it is written down how
+        long each backend has been at work."""
+        slice_at_s = slice_s
+        self._slice_ns = int(slice_s * NS) if isfinite(slice_s) else 0
         for arrival in arrivals:
+            while arrival.at_s >= slice_at_s:
+                self._slice(int(slice_at_s * NS))
+                slice_at_s += slice_s
             at_ns = int(arrival.at_s * NS)
             self.until(at_ns)
             self.now_ns = at_ns
@@ -94,6 +104,12 @@ class Simulation:
                 self._look_at(who)
                 self._carry_out(who, who.machine.wake(at_ns), at_ns)
 
+    def _slice(self, at_ns: int) -> None:
+        self.until(at_ns)
+        for server in self._servers.values():
+            server.engine.advance(at_ns)
+            self._busy_ns[server.index].append(server.engine.busy_and_idle_ns(at_ns)[0])
+
     def worked(self) -> list[Worked]:
         """What each backend of a model that was asked for did until now."""
         rows = []
@@ -102,7 +118,7 @@ class Simulation:
                 continue
             server.engine.advance(self.now_ns)
             busy_ns, idle_ns = server.engine.busy_and_idle_ns(self.now_ns)
-            rates = server.rates
+            rates, busy = server.rates, self._busy_ns[server.index]
             owned = price_of_time(rates, busy_ns + idle_ns) / NS if isinstance(rates, ChipHourRates) else None
             rows.append(
                 Worked(
@@ -114,6 +130,7 @@ class Simulation:
                     owned,
                     self._effective[server.index] / NS,
                     server.engine.preemptions,
+                    tuple([(after - before) / self._slice_ns for before, after in pairwise(busy)]),
                 )
             )
         return rows
