@@ -82,10 +82,8 @@ def _cost_against_attainment(rows: Sequence[Mapping[str, Any]]) -> str:
         x, y, colour = to_x(log10(cost)), to_y(attained), COLOURS[place % len(COLOURS)]
         anchor, beside = ("end", -8) if x > WIDTH * 0.75 else ("start", 8)
         marks.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>')
-        label_x = x - 8 if anchor == "end" else x + 8
-        marks.append(
-            f'<text x="{label_x:.1f}" y="{y + 4 + 13 * (place % 3):.1f}" text-anchor="{anchor}">{escape(name)}</text>'
-        )
+        at = f'x="{x + beside:.1f}" y="{y + 4 + 13 * (place % 3):.1f}"'
+        marks.append(f'<text {at} text-anchor="{anchor}">{escape(name)}</text>')
     return _svg(marks)
 
 
