@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from app.call import NO_OPTIONS
+from app.metering.cost import MILLION, TokenRates
 from app.planning import promise
 from app.replay.formats import MOONCAKE_BLOCK_TOKENS, Arrival
 from app.replay.stage import Server, Stage
@@ -57,10 +58,11 @@ def _cheapest(stage: Stage, arrival: Arrival, slo: Slo, views: Sequence[BackendV
     offers = []
     for view in views:
         server = stage.servers[view.name]
-        unread = arrival.prompt_tokens - (known if server.block_tokens is not None else 0)
-        paid = unread if server.owned else arrival.prompt_tokens
-        cost = view.cost
-        nusd = cost.request_nusd + paid * cost.prompt_nusd + arrival.completion_tokens * cost.completion_nusd
+        found = known if server.block_tokens is not None else 0
+        unread, cost, rates = arrival.prompt_tokens - found, view.cost, server.rates
+        cached_nusd = rates.cached / MILLION if isinstance(rates, TokenRates) else 0.0
+        nusd = cost.request_nusd + unread * cost.prompt_nusd + found * cached_nusd
+        nusd += arrival.completion_tokens * cost.completion_nusd
         offers.append((nusd, view.name, unread))
     for nusd, name, unread in sorted(offers):
         if _kept(stage.servers[name], arrival, slo, unread):
