@@ -20,6 +20,7 @@ from app.errors import ConfigError
 from app.replay.baselines import missing
 from app.replay.books import LATENCIES
 from app.replay.capacity import Attained
+from app.replay.faults import Fault, parse
 from app.replay.formats import TraceError
 from app.replay.report import html
 from app.replay.runs import (
@@ -41,6 +42,13 @@ EMULATED = "emulated, not a hardware result"
 ALL = "all"
 
 
+def _faults(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[Fault, ...]:
+    try:
+        return tuple(parse(value) for value in values)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, option) from None
+
+
 @click.command()
 @click.argument("trace", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @config_option
@@ -60,6 +68,9 @@ ALL = "all"
 @click.option(
     "--capacity", is_flag=True, help="Instead of policies: the highest load at which the oracle keeps 99.5 %."
 )
+@click.option(
+    "--fault", "faults", multiple=True, callback=_faults, help="A backend is down: h100-70b:60-120 (seconds)."
+)
 @click.option("--strict", is_flag=True, help="Fail at the first corrupt line.")
 @click.option("--jobs", type=click.IntRange(1), default=lambda: os.cpu_count() or 1, show_default="all cores")
 @click.option(
@@ -75,11 +86,12 @@ ALL = "all"
 @json_option
 def command(
     trace: Path, path: Path | None, policies: tuple[str, ...], seeds: int, load: float, limit: int | None,
-    model: str | None, oracle: bool, capacity: bool, strict: bool, jobs: int, decisions: Path | None,
+    model: str | None, oracle: bool, capacity: bool,
+    faults: tuple[Fault, ...], strict: bool, jobs: int, decisions: Path | None,
     report: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Replay TRACE in virtual time: what each policy would have cost, and which promises it would have kept."""
-    replay = Replay(trace, path, model, load, limit, strict)
+    replay = Replay(trace, path, model, load, limit, strict, faults)
     try:
         names = _policies(replay, policies, oracle)
         if capacity:
@@ -156,6 +168,7 @@ def _rests_on(replay: Replay) -> dict[str, Any]:
         "model": model_of(replay, loaded),
         "load": replay.load,
         "limit": replay.limit,
+        "faults": [fault._asdict() for fault in replay.faults],
         "config": loaded.hash,
         "note": EMULATED,
     }

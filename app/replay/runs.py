@@ -19,6 +19,7 @@ from app.replay.baselines import baselines
 from app.replay.books import Books
 from app.replay.bound import lower_bound
 from app.replay.capacity import BAR, Attained, capacity, described
+from app.replay.faults import Fault
 from app.replay.formats import Arrival
 from app.replay.journal import JournalDesk
 from app.replay.load import scaled, span
@@ -46,6 +47,7 @@ class Replay:
     load: float = 1.0
     limit: int | None = None
     strict: bool = False
+    faults: tuple[Fault, ...] = ()
 
 
 class Run(NamedTuple):
@@ -144,6 +146,9 @@ def prepared(replay: Replay, run: Run, opened: ExitStack) -> Set:
         desk = JournalDesk(stood.fleet, opened.enter_context(run.journal.open("w", encoding="utf-8")))
     model = model_of(replay, loaded)
     simulation = Simulation(stood, run.policy, model, books.add, desk, oracle)
+    if unknown := [fault.backend for fault in replay.faults if fault.backend not in stood.servers]:
+        raise UnknownName(f"there is no emulated backend '{unknown[0]}' (there are: {', '.join(stood.servers)})")
+    simulation.schedule(replay.faults)
     return Set(stood, simulation, books, arrivals, model, span(trace.arrivals))
 
 

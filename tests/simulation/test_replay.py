@@ -15,6 +15,7 @@ from app.cli import main
 from app.config.load import load
 from app.metering.types import Bill, RequestRecord
 from app.replay.books import Books
+from app.replay.faults import Fault, parse
 from app.replay.formats import Arrival
 from app.replay.records import Served
 from app.replay.runs import Replay, Run, play
@@ -168,6 +169,30 @@ def test_other_classes_and_requests_without_a_promise_are_kept_apart(small: Path
     summary = books.summary(3.0, simulation.worked())
     assert (summary["requests"], summary["without_slo"], summary["good"]) == (3, 1, 2)
     assert summary["slo_attainment"] == 1.0
+
+
+def test_a_backend_that_goes_down_breaks_its_streams_and_others_take_over(small: Path) -> None:
+    rows, served = Rows(), list[Served]()
+    made = stage(load(small), 0, rows)
+    simulation = Simulation(made, "lowest-cost", "llama-3.1-8b", served.append)
+    simulation.schedule([Fault("h100", 2.0, 30.0)])
+    simulation.run([Arrival(0.5, 500, 900), Arrival(1.999, 8000, 100), Arrival(5.0, 50, 5), Arrival(40.0, 50, 5)])
+    names, by_time = list(made.servers), {each.at_s: each for each in served}
+    assert by_time[0.5].reason == "cut_stream"
+    assert not by_time[0.5].good
+    assert by_time[0.5].effective_nusd  # what was used is billed
+    for at_s, backend, attempts in ((1.999, "mi300x", 2), (5.0, "mi300x", 2), (40.0, "h100", 1)):
+        assert by_time[at_s].ok
+        assert (names[by_time[at_s].backend], by_time[at_s].attempts) == (backend, attempts)
+    assert all(each.sequences == 0 for each in made.fleet.state.loads.values())
+    assert all(server.engine.demand() == 0 for server in made.servers.values())
+
+
+def test_faults_are_read_or_refused() -> None:
+    assert parse("a-b:1-2.5") == Fault("a-b", 1.0, 2.5)
+    for text in ("a", "a:5", "a:5-4", "a:x-y", ":1-2"):
+        with pytest.raises(ValueError, match="is not like"):
+            parse(text)
 
 
 def summed(policy: str) -> dict[str, Any]:
