@@ -270,3 +270,37 @@ def test_what_is_no_trace_is_an_error(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["replay", str(trace)])
     assert result.exit_code == 1
     assert "not a trace" in result.stderr
+
+
+def test_the_oracle_keeps_more_promises_for_less(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text("".join(json.dumps(own(arrival)) + "\n" for arrival in synthetic(500, 8)))
+    replay = Replay(trace, None)
+    oracle, default = play(replay, Run("oracle", 0)), play(replay, Run("cheapest-slo", 0))
+    assert oracle["slo_attainment"] >= max(0.99, default["slo_attainment"])
+    assert oracle["usd_per_1k_good"] <= default["usd_per_1k_good"] * 1.02
+    assert oracle["impossible"] == 0
+    assert oracle["lower_bound"] <= oracle["usd_per_1k_good"]
+
+
+def test_what_the_oracle_leaves_out_could_not_have_won(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text("".join(json.dumps(own(arrival)) + "\n" for arrival in synthetic(150, 12)))
+    replay, logs = Replay(trace, None), []
+    for band in (0.03, float("inf")):
+        monkeypatch.setattr("app.replay.oracle.BAND", band)
+        play(replay, Run("oracle", 0, tmp_path / "log"))
+        logs.append([line.split()[:5] for line in (tmp_path / "log").read_text().splitlines()])
+    chosen = [[(at, who, backend) for at, who, _, backend, _ in log] for log in logs]
+    assert chosen[0] == chosen[1]
+
+
+def test_capacity_is_told_with_what_it_rests_on(small: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text("".join(json.dumps(own(arrival)) + "\n" for arrival in synthetic(60, 0.5)))
+    result = CliRunner().invoke(main, ["replay", str(trace), "-c", str(small), "--capacity", "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["capacity"]["load"] > 1
+    assert found["capacity"]["seed"] == 0
+    assert len(found["trace"]["hash"]) == len(found["config"]) == 12
