@@ -6,7 +6,8 @@ without further arrivals, with the true lengths of the request's answer and of e
 joins slows the others: if a promise to one of them, which would be kept without the newcomer, would be broken with it,
 the newcomer's prediction says so (it is stretched to miss its own promise by as much). Candidates are tried in order of
 cost; once one keeps every promise, those more than `BAND` dearer cannot win under `cheapest-slo` (it takes the cheapest
-feasible, and looks at slack only within its 3 % band), so they are not run ahead but given `NEVER_S`.
+feasible, or stays with one up to 5 % dearer, and looks at slack only within 3 % of that), so they are not run ahead but
+given `NEVER_S`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Promised = Callable[[Job], tuple[int, Slo] | None]
 RESIDENTS_ROOM = 0.98
 """Noise is still to come: a promise to a resident counts as kept up to this share of it."""
 
-BAND = 0.03
+BAND = 0.09
 NEVER_S = 1e6
 """Longer than any promise; finite, because violations are computed from it."""
 

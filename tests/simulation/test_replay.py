@@ -17,6 +17,7 @@ from app.metering.types import Bill, RequestRecord
 from app.replay.books import Books
 from app.replay.faults import Fault, parse
 from app.replay.formats import Arrival
+from app.replay.oracle import BAND
 from app.replay.records import Served
 from app.replay.runs import Replay, Run, play
 from app.replay.simulation import Simulation
@@ -287,7 +288,7 @@ def test_what_the_oracle_leaves_out_could_not_have_won(tmp_path: Path, monkeypat
     trace = tmp_path / "trace.jsonl"
     trace.write_text("".join(json.dumps(own(arrival)) + "\n" for arrival in synthetic(150, 12)))
     replay, logs = Replay(trace, None), []
-    for band in (0.03, float("inf")):
+    for band in (BAND, float("inf")):
         monkeypatch.setattr("app.replay.oracle.BAND", band)
         play(replay, Run("oracle", 0, tmp_path / "log"))
         logs.append([line.split()[:5] for line in (tmp_path / "log").read_text().splitlines()])
