@@ -78,13 +78,11 @@ def _cost_against_attainment(rows: Sequence[Mapping[str, Any]]) -> str:
     to_x, to_y = _scale(low, high, LEFT, WIDTH - RIGHT), _scale(0.0, 100.0, HEIGHT - BOTTOM, TOP)
     steps = [low + (high - low) * step / 4 for step in range(5)]
     marks = [_frame("$ per 1k good (log)", "in SLO %", [(to_x(at), f"{10**at:.3g}") for at in steps], to_y, 100.0)]
-    for place, (name, cost, attained) in enumerate(points):
+    for place, (_, cost, attained) in enumerate(points):
         x, y, colour = to_x(log10(cost)), to_y(attained), COLOURS[place % len(COLOURS)]
-        anchor, beside = ("end", -8) if x > WIDTH * 0.75 else ("start", 8)
         marks.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>')
-        at = f'x="{x + beside:.1f}" y="{y + 4 + 13 * (place % 3):.1f}"'
-        marks.append(f'<text {at} text-anchor="{anchor}">{escape(name)}</text>')
-    return _svg(marks)
+        marks.append(f'<text x="{x:.1f}" y="{y + 18 + 12 * (place % 3):.1f}" text-anchor="middle">{place + 1}</text>')
+    return _svg(marks) + _legend(f"{place + 1} {name}" for place, (name, _, _) in enumerate(points))
 
 
 def _utilisation(row: Mapping[str, Any]) -> str:
