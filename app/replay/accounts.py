@@ -114,7 +114,7 @@ class Accounts:
                 ride.effective_nusd,
                 ride.forecast_nusd,
                 ride.spend_nusd,
-                chosen.in_flight / chosen.view.profile.max_sequences,
+                chosen.in_flight,
                 (prediction.ttft_s, prediction.ttft_q90_s, prediction.tpot_s, prediction.tpot_q90_s),
                 flight.ttft_s(),
             )
@@ -129,7 +129,7 @@ class Accounts:
             Served(
                 ride.arrived_ns / 1e9, arrival.prompt_tokens, 0, 0, NOWHERE, ride.attempts, False,
                 reason, None, None, None, ride.route.slo != (None, None, None), False,
-                ride.effective_nusd, ride.forecast_nusd, ride.spend_nusd, 0.0, UNSEEN, None,
+                ride.effective_nusd, ride.forecast_nusd, ride.spend_nusd, 0, UNSEEN, None,
             )
         )  # fmt: skip
 

@@ -129,7 +129,7 @@ def _errors(rows: Sequence[Mapping[str, Any]]) -> str:
     return (
         f"<table><tr>{head}</tr>{''.join(lines)}</table>"
         "<p>Mean absolute relative error, and the share of observations within the predicted 0.9 quantile. "
-        "Load: in flight per slot when decided, under 25 %, under 75 %, above.</p>"
+        "Load: requests in flight there when decided, none (idle), up to 7 (few), up to 31 (many), more (crowd).</p>"
     )
 
 
