@@ -19,14 +19,34 @@ from app.cli.loading import CHECK_FAILED, config_option, finite, json_option
 from app.errors import ConfigError
 from app.replay.baselines import missing
 from app.replay.books import LATENCIES
+from app.replay.capacity import Attained
+from app.replay.faults import Fault, parse
 from app.replay.formats import TraceError
-from app.replay.runs import Replay, Run, UnknownName, config_of, model_of, play_all, policies_of, trace_of
+from app.replay.report import html
+from app.replay.runs import (
+    Replay,
+    Run,
+    UnknownName,
+    capacity_of,
+    config_of,
+    model_of,
+    play_all,
+    policies_of,
+    trace_of,
+)
 from app.replay.seeds import ORACLE, combined
 from app.replay.traces import Trace
 from backends.errors import BackendConfigError
 
 EMULATED = "emulated, not a hardware result"
 ALL = "all"
+
+
+def _faults(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[Fault, ...]:
+    try:
+        return tuple(parse(value) for value in values)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, option) from None
 
 
 @click.command()
@@ -45,6 +65,12 @@ ALL = "all"
 @click.option("--limit", type=click.IntRange(1), help="Only the first requests of the trace.")
 @click.option("--model", help="Which model every request asks for, whatever the trace says.")
 @click.option("--oracle", is_flag=True, help="Also the same policy with the engines' own forecast, and the regret.")
+@click.option(
+    "--capacity", is_flag=True, help="Instead of policies: the highest load at which the oracle keeps 99.5 %."
+)
+@click.option(
+    "--fault", "faults", multiple=True, callback=_faults, help="A backend is down: h100-70b:60-120 (seconds)."
+)
 @click.option("--strict", is_flag=True, help="Fail at the first corrupt line.")
 @click.option("--jobs", type=click.IntRange(1), default=lambda: os.cpu_count() or 1, show_default="all cores")
 @click.option(
@@ -52,26 +78,37 @@ ALL = "all"
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write a line per decision here; with one policy and one seed only.",
 )
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the results as one HTML file, too.",
+)
 @json_option
 def command(
     trace: Path, path: Path | None, policies: tuple[str, ...], seeds: int, load: float, limit: int | None,
-    model: str | None, oracle: bool, strict: bool, jobs: int, decisions: Path | None, as_json: bool,
+    model: str | None, oracle: bool, capacity: bool,
+    faults: tuple[Fault, ...], strict: bool, jobs: int, decisions: Path | None,
+    report: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Replay TRACE in virtual time: what each policy would have cost, and which promises it would have kept."""
-    replay = Replay(trace, path, model, load, limit, strict)
+    replay = Replay(trace, path, model, load, limit, strict, faults)
     try:
         names = _policies(replay, policies, oracle)
+        if capacity:
+            _capacity(replay, as_json=as_json)
+            return
         runs = [Run(name, seed, decisions) for name in names for seed in range(seeds)]
         if decisions is not None and len(runs) > 1:
             raise click.UsageError("--decisions takes one policy and one seed")
-        results = combined(_play(replay, runs, jobs, quiet=as_json))
+        summary = described(replay, seeds, combined(_play(replay, runs, jobs, quiet=as_json)))
+        if report is not None:
+            report.write_text(html(summary), encoding="utf-8")
     except ConfigError as error:
         print(*error.problems, sep="\n", file=sys.stderr)
         sys.exit(CHECK_FAILED)
     except (TraceError, UnknownName, BackendConfigError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(CHECK_FAILED)
-    summary = described(replay, seeds, results)
     if as_json:
         print(json.dumps(summary))
     else:
@@ -101,18 +138,38 @@ def _play(
         return play_all(replay, runs, jobs, lambda: progress.advance(bar))
 
 
+def _capacity(replay: Replay, *, as_json: bool) -> None:
+    def told(attained: Attained) -> None:
+        if not as_json:
+            more = "" if attained.whole else " or less, broken off"
+            print(f"load {attained.load:.3g}: {attained.attainment:.2%}{more}", file=sys.stderr)
+
+    found = capacity_of(replay, 0, told)
+    if as_json:
+        print(json.dumps({"capacity": found, **_rests_on(replay)}))
+    elif found["load"] is None:
+        print(f"no load keeps {found['bar']:.1%}: the lowest tried attained {found['tried'][-1]['slo_attainment']:.2%}")
+    else:
+        print(
+            f"capacity: {found['load']:.3g} times the trace, {found['requests_per_s']:.3g} requests/s "
+            f"(oracle keeps {found['bar']:.1%}; {EMULATED})"
+        )
+
+
 def described(replay: Replay, seeds: int, results: list[dict[str, Any]]) -> dict[str, Any]:
     """The results with what they rest on."""
+    return {"policies": results, **_rests_on(replay), "seeds": seeds, "baselines_missing": missing()}
+
+
+def _rests_on(replay: Replay) -> dict[str, Any]:
     loaded, trace = config_of(replay.config), trace_of(replay)
     return {
-        "policies": results,
         "trace": _trace(trace),
         "model": model_of(replay, loaded),
         "load": replay.load,
         "limit": replay.limit,
+        "faults": [fault._asdict() for fault in replay.faults],
         "config": loaded.hash,
-        "seeds": seeds,
-        "baselines_missing": missing(),
         "note": EMULATED,
     }
 
@@ -158,6 +215,12 @@ def show(summary: Mapping[str, Any], console: Console) -> None:
         if row["refused"]:
             refused = ", ".join(f"{count} x {reason}" for reason, count in row["refused"].items())
             console.print(f"{row['policy']}: {refused}", highlight=False)
+        if row["lower_bound"] is not None:
+            console.print(
+                f"lower bound for serving everybody who can be served: {row['lower_bound']:.4f} $ / 1k "
+                f"({row['impossible']} requests could not be, even by idle silicon)",
+                highlight=False,
+            )
     if summary["baselines_missing"]:
         console.print(f"not in this version: {', '.join(summary['baselines_missing'])}", highlight=False)
     console.print(f"{EMULATED}; ± = 95 % interval over seeds", highlight=False)

@@ -11,8 +11,8 @@ from typing import Any
 from app.replay.records import Served, Worked
 
 NUSD_PER_USD = 1e9
-LOAD_CLASSES = ((0.25, "idle"), (0.75, "busy"), (float("inf"), "full"))
-"""By what was in flight per slot of the backend when it was decided on."""
+LOAD_CLASSES = ((1, "idle"), (8, "few"), (32, "many"), (float("inf"), "crowd"))
+"""By how many requests were in flight at the backend when it was decided on: below that many."""
 
 LATENCIES = ("ttft_p50_s", "ttft_p95_s", "tpot_p50_s", "tpot_p95_s")
 METRICS = ("usd_per_1k_good", "usd_per_1m_tokens", "slo_attainment", "goodput_rps", *LATENCIES)
@@ -80,7 +80,7 @@ class Books:
         ttft_s, tpot_s = served.ttft_s, served.tpot_s
         assert ttft_s is not None
         self._ttfts.append(ttft_s)
-        name = next(name for limit, name in LOAD_CLASSES if served.load < limit)
+        name = next(name for limit, name in LOAD_CLASSES if served.in_flight < limit)
         quality = self._quality.get((served.backend, name))
         if quality is None:
             quality = self._quality[served.backend, name] = Quality()

@@ -6,7 +6,8 @@ without further arrivals, with the true lengths of the request's answer and of e
 joins slows the others: if a promise to one of them, which would be kept without the newcomer, would be broken with it,
 the newcomer's prediction says so (it is stretched to miss its own promise by as much). Candidates are tried in order of
 cost; once one keeps every promise, those more than `BAND` dearer cannot win under `cheapest-slo` (it takes the cheapest
-feasible, and looks at slack only within its 3 % band), so they are not run ahead but given `NEVER_S`.
+feasible, or stays with one up to 5 % dearer, and looks at slack only within 3 % of that), so they are not run ahead but
+given `NEVER_S`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Promised = Callable[[Job], tuple[int, Slo] | None]
 RESIDENTS_ROOM = 0.98
 """Noise is still to come: a promise to a resident counts as kept up to this share of it."""
 
-BAND = 0.03
+BAND = 0.09
 NEVER_S = 1e6
 """Longer than any promise; finite, because violations are computed from it."""
 
@@ -84,7 +85,15 @@ class Oracle:
             return _with(usual, NEVER_S, NEVER_S)
         engine.advance(now_ns)
         prefix = server.prefix(asked.blocks, asked.prompt_tokens)
-        fate, others = forecast_all(engine, now_ns, asked.prompt_tokens, (length,), prefix)
+
+        def latest_ns(job: Job, first_token_ns: int) -> float:
+            """When a request must have ended if its promise, or the newcomer's own, is to be kept."""
+            promised = self.promised(job)
+            if promised is None:
+                return _latest_ns(now_ns, slo, first_token_ns, length, self._allowed)
+            return _latest_ns(*promised, first_token_ns, job.lengths[0], RESIDENTS_ROOM)
+
+        fate, others = forecast_all(engine, now_ns, asked.prompt_tokens, (length,), prefix, latest_ns)
         ttft_s, tpot_s = _times(fate, now_ns, length)
         worst = self._worst(server, others)
         if worst > 1.0:
@@ -112,6 +121,14 @@ class Oracle:
             0.0 if slo.tpot_s is None else tpot_s / slo.tpot_s,
             0.0 if slo.e2e_s is None else (fate.ended_ns - arrived_ns) / 1e9 / slo.e2e_s,
         )
+
+
+def _latest_ns(arrived_ns: int, slo: Slo, first_token_ns: int, length: int, allowed: float) -> float:
+    """The end that keeps every promise but that of the first token, if that is kept; 0 if it is not."""
+    if slo.ttft_s is not None and first_token_ns - arrived_ns > slo.ttft_s * allowed * 1e9:
+        return 0.0
+    paced_ns = inf if slo.tpot_s is None else first_token_ns + slo.tpot_s * allowed * 1e9 * (length - 1)
+    return min(paced_ns, inf if slo.e2e_s is None else arrived_ns + slo.e2e_s * allowed * 1e9)
 
 
 def _times(fate: Fate, from_ns: int, length: int) -> tuple[float, float]:

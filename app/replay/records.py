@@ -13,8 +13,8 @@ class Served(NamedTuple):
     `backend` is a place in the fleet's order, `NOWHERE` for none; `reason` why the decision went there, or the code of
     the error. `good` says that every promise made to it was kept, `promised` that there was any. Money in nano-USD over
     all attempts: `effective` as billed (None = unpriced), `forecast` of owned silicon at reference prices and the true
-    token counts (cached ones free), `spend` on token lists. `load` is what was in flight there per slot when it was
-    decided on; `predicted` is (TTFT, its q90, TPOT, its q90), and `attempt_ttft_s` what the first is held against.
+    token counts (cached ones free), `spend` on token lists. `in_flight` is what was there when it was decided on;
+    `predicted` is (TTFT, its q90, TPOT, its q90), and `attempt_ttft_s` what the first is held against.
     """
 
     at_s: float
@@ -33,7 +33,7 @@ class Served(NamedTuple):
     effective_nusd: int | None
     forecast_nusd: float
     spend_nusd: int
-    load: float
+    in_flight: int
     predicted: tuple[float, float, float, float]
     attempt_ttft_s: float | None
 

@@ -18,22 +18,28 @@ NO_SHARE = EngineShare()
 class Try:
     """An attempt: its flight, and the engine's job once the backend has taken it."""
 
-    __slots__ = ("flight", "job", "ride", "server")
+    __slots__ = ("_used", "flight", "job", "ride", "server")
 
     def __init__(self, ride: Ride, flight: Flight, server: Server) -> None:
         self.ride = ride
         self.flight = flight
         self.server = server
         self.job: Job | None = None
+        self._used: Usage | None = None
 
     def usage(self) -> Usage:
         """Tokens so far, as `EmulatedGeneration.usage` counts them."""
         job = self.job
         if job is None:
             return NOTHING_USED
+        if self._used is not None:
+            return self._used
         produced = self.server.engine.produced
         made = sum([produced(lane) for lane in job.lanes_made])
-        return Usage(job.prefilled - job.cached_tokens, job.cached_tokens, made)
+        used = Usage(job.prefilled - job.cached_tokens, job.cached_tokens, made)
+        if job.ended_ns is not None:
+            self._used = used
+        return used
 
     def share(self) -> EngineShare:
         """Busy engine time so far."""

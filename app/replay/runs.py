@@ -17,6 +17,10 @@ from app.metering.types import Bill, RequestRecord
 from app.replay import traces
 from app.replay.baselines import baselines
 from app.replay.books import Books
+from app.replay.bound import lower_bound
+from app.replay.capacity import BAR, Attained, capacity, described
+from app.replay.faults import Fault
+from app.replay.formats import Arrival
 from app.replay.journal import JournalDesk
 from app.replay.load import scaled, span
 from app.replay.oracle import Oracle
@@ -29,6 +33,9 @@ from app.routing.predictor import forecaster
 ORACLE_BASE = "cheapest-slo"
 """The policy that the oracle runs with the engines' own forecast."""
 
+SLICES = 100
+"""Parts of the trace's span for which utilisation is told."""
+
 
 @dataclass(frozen=True, slots=True)
 class Replay:
@@ -40,6 +47,7 @@ class Replay:
     load: float = 1.0
     limit: int | None = None
     strict: bool = False
+    faults: tuple[Fault, ...] = ()
 
 
 class Run(NamedTuple):
@@ -103,8 +111,23 @@ def policies_of(loaded: LoadedConfig) -> list[str]:
     return list(names)
 
 
-def play(replay: Replay, run: Run) -> dict[str, Any]:
-    """One run, summed up.
+CAPACITY_REQUESTS, CAPACITY_S = 5000, 120.0
+"""A load is tried with that many requests, or as many as come in that time if those are more: the first of them."""
+
+
+class Set(NamedTuple):
+    """A run ready to be played."""
+
+    stage: Stage
+    simulation: Simulation
+    books: Books
+    arrivals: list[Arrival]
+    model: str
+    span_s: float
+
+
+def prepared(replay: Replay, run: Run, opened: ExitStack) -> Set:
+    """Everything one run needs; what it opens is closed by `opened`.
 
     Raises: TraceError; ConfigError; BackendConfigError; UnknownName; OSError.
     """
@@ -118,14 +141,64 @@ def play(replay: Replay, run: Run) -> dict[str, Any]:
     if replay.model is not None:
         arrivals = [arrival._replace(model=None) for arrival in arrivals]
     books = Books(list(stood.servers))
+    desk = None
+    if run.journal is not None:
+        desk = JournalDesk(stood.fleet, opened.enter_context(run.journal.open("w", encoding="utf-8")))
+    model = model_of(replay, loaded)
+    simulation = Simulation(stood, run.policy, model, books.add, desk, oracle)
+    if unknown := [fault.backend for fault in replay.faults if fault.backend not in stood.servers]:
+        raise UnknownName(f"there is no emulated backend '{unknown[0]}' (there are: {', '.join(stood.servers)})")
+    simulation.schedule(replay.faults)
+    return Set(stood, simulation, books, arrivals, model, span(trace.arrivals))
+
+
+def play(replay: Replay, run: Run) -> dict[str, Any]:
+    """One run, summed up; the oracle's has the lower bound with it.
+
+    Raises: TraceError; ConfigError; BackendConfigError; UnknownName; OSError.
+    """
     with ExitStack() as opened:
-        desk = None
-        if run.journal is not None:
-            desk = JournalDesk(stood.fleet, opened.enter_context(run.journal.open("w", encoding="utf-8")))
-        model = model_of(replay, loaded)
-        simulation = Simulation(stood, run.policy, model, books.add, desk, oracle)
-        simulation.run(arrivals)
-    return books.summary(span(trace.arrivals), simulation.worked())
+        made = prepared(replay, run, opened)
+        made.simulation.run(made.arrivals, made.span_s / SLICES)
+        summary = made.books.summary(made.span_s, made.simulation.worked())
+    if run.policy == ORACLE:
+        fresh = stage(config_of(replay.config), run.seed, Ledgered())
+        bound = lower_bound(fresh, made.arrivals, made.model)
+        summary |= {"lower_bound": bound.usd_per_1k_good, "impossible": bound.impossible}
+    return summary
+
+
+def capacity_of(replay: Replay, seed: int, told: Callable[[Attained], None]) -> dict[str, Any]:
+    """The fleet's capacity on the trace, as the oracle finds it; `told` hears of every load tried.
+
+    Raises: as `play`.
+    """
+    trace = trace_of(replay)
+
+    def attained(load: float) -> Attained:
+        with ExitStack() as opened:
+            made = prepared(replace(replay, load=load), Run(ORACLE, seed), opened)
+            books, arrivals = made.books, made.arrivals
+            until_s = max(CAPACITY_S, arrivals[min(len(arrivals), CAPACITY_REQUESTS) - 1].at_s)
+            arrivals = [arrival for arrival in arrivals if arrival.at_s <= until_s]
+            offered = len(arrivals)
+            missed_at_most = (1.0 - BAR) * offered
+
+            def while_it_may_be_kept() -> Iterator[Arrival]:
+                for arrival in arrivals:
+                    if books.promised - books.good > missed_at_most:
+                        return
+                    yield arrival
+
+            made.simulation.run(while_it_may_be_kept())
+        # Whoever was not played any more is counted as well served: broken off, it can only have become worse.
+        promised = max(1, offered - (books.offered - books.promised))
+        found = Attained(load, 1.0 - (books.promised - books.good) / promised, books.offered == offered, offered)
+        told(found)
+        return found
+
+    load, tried = capacity(attained)
+    return {**described(load, tried, len(trace.arrivals) / span(trace.arrivals)), "seed": seed}
 
 
 def _oracle(stood: Stage, loaded: LoadedConfig) -> Oracle:

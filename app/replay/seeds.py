@@ -52,6 +52,8 @@ def _row(
     for name in ("without_slo", "answered", "good", "refused", "reasons", "attempts", "unpriced_requests",
                  "cached_tokens", "backends", "predictions"):  # fmt: skip
         row[name] = first[name]
+    if "impossible" in first:
+        row["impossible"] = first["impossible"]
     row["seeds"] = [{"seed": seed, **{name: run[name] for name in ("requests", *METRICS)}}
                     for seed, run in by_seed.items()]  # fmt: skip
     return row

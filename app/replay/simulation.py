@@ -10,26 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
+from math import inf, isfinite
 
 from app.call import NO_OPTIONS
 from app.dispatch.commands import Ask, Command, Drop, Hold, Refuse, Serve, Wake
-from app.dispatch.flight import AttemptEnd, Flight
+from app.dispatch.flight import Flight
 from app.dispatch.machine import Desk, Dispatch
-from app.errors import ApiError
-from app.metering.cost import ChipHourRates, price_of_time
-from app.metering.types import RequestRecord
 from app.planning import promise
+from app.replay.accounts import Accounts
+from app.replay.faults import Change, Fault
 from app.replay.formats import Arrival
 from app.replay.oracle import Oracle
-from app.replay.records import NOWHERE, Served, Worked
+from app.replay.records import Served, Worked
 from app.replay.ride import Failure, Ride, Try
 from app.replay.stage import Server, Stage
 from app.routing.types import RouteRequest, Slo
 from backends.emulator.jobs import Job
-from backends.errors import BackendError, ContextExceeded, Saturated, Unavailable
+from backends.errors import BackendError, ContextExceeded, Saturated, StreamCut, Unavailable
 
-UNSEEN, NS = (0.0, 0.0, 0.0, 0.0), 1_000_000_000
-WALL_START_NS = 1_700_000_000 * NS
+NS = 1_000_000_000
 
 
 class Simulation:
@@ -48,16 +47,15 @@ class Simulation:
         self._fleet = stage.fleet
         self._policy = policy
         self._model = model
-        self._told = told
+        self._accounts = Accounts(stage, told)
         self._desk: Desk = stage.fleet if desk is None else desk
         self._oracle = oracle
         self._servers = stage.servers
         self._playing: dict[Job, Try] = {}
-        self._heap: list[tuple[int, int, Server | Ride]] = []
+        self._heap: list[tuple[int, int, Server | Ride | Change]] = []
         self._order = 0
         self._number = 0
-        self._ended_at: list[int] = [0] * len(stage.servers)
-        self._effective: list[int] = list(self._ended_at)
+        self._slice_ns = 0
         self._held: dict[Dispatch, Ride] = {}
         self._rooms: list[str] = []
         self._fleet.released = self._released
@@ -66,14 +64,22 @@ class Simulation:
         self.now_ns = 0
         self.models: set[str] = set()  # that were asked for
 
-    def run(self, arrivals: Iterable[Arrival]) -> None:
-        """Play the arrivals, in order of time, to the end of the last request."""
+    def run(self, arrivals: Iterable[Arrival], slice_s: float = inf) -> None:
+        """Play the arrivals, in order of time, to the end of the last request; every `slice_s` it is written down how
+        long each backend has been at work."""
+        slice_at_s = slice_s
+        self._slice_ns = int(slice_s * NS) if isfinite(slice_s) else 0
         for arrival in arrivals:
+            while arrival.at_s >= slice_at_s:
+                self.until(int(slice_at_s * NS))
+                self._accounts.slice(int(slice_at_s * NS))
+                slice_at_s += slice_s
             at_ns = int(arrival.at_s * NS)
             self.until(at_ns)
             self.now_ns = at_ns
             self._arrive(arrival, at_ns)
         self.until(None)
+        assert self._accounts.ended == self._number, "a request was lost"
 
     def until(self, until_ns: int | None) -> None:
         """Everything that happens by then; None = until nothing does any more."""
@@ -92,6 +98,8 @@ class Simulation:
             elif type(who) is Ride and who.wake_ns == at_ns and not who.done:
                 self.now_ns = at_ns
                 self._wake(who, at_ns)
+            elif type(who) is Change:
+                self._change(who, at_ns)
             while self._rooms:
                 self._room(self._rooms.pop(), self.now_ns)
 
@@ -115,27 +123,39 @@ class Simulation:
 
     def worked(self) -> list[Worked]:
         """What each backend of a model that was asked for did until now."""
-        rows = []
-        for server in self._servers.values():
-            if server.model not in self.models:
-                continue
-            server.engine.advance(self.now_ns)
-            busy_ns, idle_ns = server.engine.busy_and_idle_ns(self.now_ns)
-            rates = server.rates
-            owned = price_of_time(rates, busy_ns + idle_ns) / NS if isinstance(rates, ChipHourRates) else None
-            rows.append(
-                Worked(
-                    server.name,
-                    self._fleet.backends[server.name].info.substrate,
-                    busy_ns / NS,
-                    idle_ns / NS,
-                    self._ended_at[server.index],
-                    owned,
-                    self._effective[server.index] / NS,
-                    server.engine.preemptions,
-                )
-            )
-        return rows
+        return self._accounts.worked(self.now_ns, self._slice_ns, self.models)
+
+    def schedule(self, faults: Iterable[Fault]) -> None:
+        """Backends that will be down for a while."""
+        for fault in faults:
+            server = self._servers[fault.backend]
+            self._push(int(fault.from_s * NS), Change(server, down=True))
+            self._push(int(fault.until_s * NS), Change(server, down=False))
+
+    def _change(self, change: Change, now_ns: int) -> None:
+        """A backend goes down, and everybody there hears of it; or it is back."""
+        server = change.server
+        server.down = change.down
+        if not change.down:
+            return
+        self._advance(server, now_ns)
+        broken = [(job, attempt) for job, attempt in self._playing.items() if attempt.server is server]
+        for job, _ in broken:
+            del self._playing[job]
+            server.engine.cancel(job, now_ns)
+        self._rearm(server)
+        for _, attempt in broken:
+            flight, ride = attempt.flight, attempt.ride
+            del ride.open[flight.number]
+            if flight.first_token_ns is None:
+                error: BackendError = Unavailable(f"{server.name} is down")
+                self._accounts.settle(attempt, "failed", now_ns, error)
+                self._look_at(ride)
+                self._carry_out(ride, ride.machine.failed(flight.number, error, now_ns), now_ns)
+            else:
+                self._accounts.settle(attempt, "failed", now_ns, StreamCut(f"{server.name} broke off"))
+                if ride.served is attempt:
+                    self._accounts.refused(ride, "cut_stream")
 
     def _arrive(self, arrival: Arrival, now_ns: int) -> None:
         route = self._route(arrival, now_ns)
@@ -202,7 +222,7 @@ class Simulation:
                     ride.wake_ns = max(command.at_ns, now_ns)
                     self._push(ride.wake_ns, ride)
                 elif isinstance(command, Refuse):
-                    self._refused(ride, command.error, now_ns)
+                    self._accounts.refused(ride, command.error.error_code or command.error.type)
             if not failures:
                 return
             failure = failures.pop(0)
@@ -218,7 +238,7 @@ class Simulation:
         if error is None:
             ride.open[ask.number] = attempt
             return
-        self._settle(attempt, "failed", now_ns, error)
+        self._accounts.settle(attempt, "failed", now_ns, error)
         failures.append(Failure(ask.number, error))
 
     def _submit(self, attempt: Try, now_ns: int) -> BackendError | None:
@@ -258,7 +278,7 @@ class Simulation:
             return  # it ended at this very moment
         server.engine.cancel(attempt.job, now_ns)
         self._rearm(server)
-        self._settle(attempt, "cancelled", now_ns)
+        self._accounts.settle(attempt, "cancelled", now_ns)
 
     def _advance(self, server: Server, now_ns: int) -> None:
         """Bring an engine to now, and tell what an event due at this very moment has brought."""
@@ -283,9 +303,9 @@ class Simulation:
                 self._carry_out(ride, ride.machine.began(flight.number, now_ns), now_ns)
             if job.ended_ns is not None and playing.pop(job, None) is not None:
                 ride.open.pop(flight.number, None)
-                self._settle(attempt, "ok", now_ns)
+                self._accounts.settle(attempt, "ok", now_ns)
                 if ride.served is attempt:
-                    self._answered(ride, attempt, now_ns)
+                    self._accounts.answered(ride, attempt, now_ns)
 
     def _rearm(self, server: Server) -> None:
         next_ns = server.engine.next_event_ns()
@@ -293,108 +313,6 @@ class Simulation:
             server.armed_ns = next_ns
             self._push(next_ns, server)
 
-    def _push(self, at_ns: int, who: Server | Ride) -> None:
+    def _push(self, at_ns: int, who: Server | Ride | Change) -> None:
         self._order += 1
         heappush(self._heap, (at_ns, self._order, who))
-
-    def _settle(self, attempt: Try, end: AttemptEnd, now_ns: int, error: BackendError | None = None) -> None:
-        """An attempt has ended: give its place back, learn from it, bill it."""
-        flight, ride, server = attempt.flight, attempt.ride, attempt.server
-        flight.ended(end, now_ns, error)
-        usage = attempt.usage()
-        flight.learn(usage, 1, 0)
-        decision, view, prediction, slo = flight.decision, flight.chosen.view, flight.chosen.prediction, ride.route.slo
-        first_ns, arrived_ns = flight.first_token_ns, ride.arrived_ns
-        bill = self._stage.meter.record(
-            RequestRecord(
-                f"r{ride.number}",
-                flight.number,
-                WALL_START_NS + now_ns,
-                "default",
-                "chat",
-                True,
-                ride.route.model,
-                self._stage.config_hash,
-                end,
-                decision.reason if error is None else type(error).__name__,
-                "off",
-                usage,
-                server.name,
-                view.substrate,
-                decision.policy,
-                decision.id,
-                attempt.share(),
-                None if first_ns is None else (first_ns - arrived_ns) / 1e9,
-                flight.tpot_s(usage.completion_tokens),
-                (now_ns - arrived_ns) / 1e9,
-                prediction.ttft_s,
-                prediction.tpot_s,
-                prediction.cost_nusd,
-                slo.ttft_s,
-                slo.tpot_s,
-                slo.e2e_s,
-            )
-        )
-        nusd = None if bill.effective is None else bill.effective.total_nusd
-        if nusd is None or ride.effective_nusd is None:
-            ride.effective_nusd = None
-        else:
-            ride.effective_nusd += nusd
-            self._effective[server.index] += nusd
-        if server.owned:
-            cost = view.cost
-            ride.forecast_nusd += usage.prompt_tokens * cost.prompt_nusd
-            ride.forecast_nusd += usage.completion_tokens * cost.completion_nusd
-        else:
-            ride.spend_nusd += nusd or 0
-
-    def _answered(self, ride: Ride, attempt: Try, now_ns: int) -> None:
-        """The request has its whole answer."""
-        ride.done = True
-        flight, server = attempt.flight, attempt.server
-        self._ended_at[server.index] += 1
-        usage, slo, chosen = attempt.usage(), ride.route.slo, flight.chosen
-        assert flight.first_token_ns is not None
-        ttft_s = (flight.first_token_ns - ride.arrived_ns) / 1e9
-        tpot_s, e2e_s = flight.tpot_s(usage.completion_tokens), (now_ns - ride.arrived_ns) / 1e9
-        good = (
-            (slo.ttft_s is None or ttft_s <= slo.ttft_s)
-            and (slo.tpot_s is None or tpot_s is None or tpot_s <= slo.tpot_s)
-            and (slo.e2e_s is None or e2e_s <= slo.e2e_s)
-        )
-        prediction = chosen.prediction
-        self._told(
-            Served(
-                ride.arrived_ns / 1e9,
-                ride.arrival.prompt_tokens,
-                usage.cached_tokens,
-                usage.completion_tokens,
-                server.index,
-                ride.attempts,
-                True,
-                flight.decision.reason,
-                ttft_s,
-                tpot_s,
-                e2e_s,
-                slo != (None, None, None),
-                good,
-                ride.effective_nusd,
-                ride.forecast_nusd,
-                ride.spend_nusd,
-                chosen.in_flight / chosen.view.profile.max_sequences,
-                (prediction.ttft_s, prediction.ttft_q90_s, prediction.tpot_s, prediction.tpot_q90_s),
-                flight.ttft_s(),
-            )
-        )
-
-    def _refused(self, ride: Ride, error: ApiError, now_ns: int) -> None:
-        """The request ends without an answer."""
-        ride.done = True
-        arrival = ride.arrival
-        self._told(
-            Served(
-                ride.arrived_ns / 1e9, arrival.prompt_tokens, 0, 0, NOWHERE, ride.attempts, False,
-                error.error_code or error.type, None, None, None, ride.route.slo != (None, None, None), False,
-                ride.effective_nusd, ride.forecast_nusd, ride.spend_nusd, 0.0, UNSEEN, None,
-            )
-        )  # fmt: skip

@@ -7,7 +7,7 @@ noise its steps take what the physics say; the step in progress keeps the time i
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import NamedTuple
 
@@ -19,6 +19,11 @@ from backends.emulator.prefix_cache import PrefixCache, Run
 from backends.emulator.waiting import WaitingLine
 
 _GONE = Lane(0, 1)
+
+LOOK_STEPS = 16
+"""Events between two looks at whether the rest need be played."""
+
+Latest = Callable[[Job, int], float]
 
 
 class Fate(NamedTuple):
@@ -50,17 +55,54 @@ def forecast(
 
 
 def forecast_all(
-    engine: Engine, now_ns: int, prompt_tokens: int, lengths: Sequence[int], prefix: Sequence[int] | None = None
+    engine: Engine,
+    now_ns: int,
+    prompt_tokens: int,
+    lengths: Sequence[int],
+    prefix: Sequence[int] | None = None,
+    latest: Latest | None = None,
 ) -> Ahead:
     """The same, and what would become of everyone who is there already.
 
+    `latest(job, first_token_ns)` is by when a job must have ended (whoever asks has not seen the newcomer's): once it
+    is certain that all will, the rest is not played, and ends are upper bounds of at most that.
     Raises: ValueError.
     """
     ahead, jobs = _forked(engine, noisy=False)
     job = ahead.submit(now_ns, prompt_tokens, lengths, prefix=prefix)
+    everybody = {**jobs, job: job}
+    look_in = 0
     while ahead.next_event_ns() is not None:
         _step(ahead)
+        if latest is not None and job.first_token_ns is not None:
+            if look_in == 0 and (ends := _certain(ahead, everybody, latest)) is not None:
+                return Ahead(ends.pop(job), ends)
+            look_in = (look_in + 1) % LOOK_STEPS
     return Ahead(_fate(job), {each: _fate(twin) for each, twin in jobs.items()})
+
+
+def _certain(ahead: Engine, jobs: Mapping[Job, Job], latest: Latest) -> dict[Job, Fate] | None:
+    """Upper bounds of everybody's end, if all of them are early enough; None if that is not certain.
+
+    Between now and then lanes only leave, and a step takes no longer for it: with as many as there are now, all ends
+    are late. That holds only if nobody waits or reads a prompt, and KV does not run out.
+    """
+    if ahead._waiting.size or ahead._prefilling or ahead._ahead:
+        return None
+    count, segment = ahead._batch.count, ahead._segment
+    fates: dict[Job, Fate] = {}
+    furthest = 0
+    for each, twin in jobs.items():
+        first_ns, end_ns = twin.first_token_ns, twin.ended_ns
+        assert first_ns is not None
+        if end_ns is None:
+            steps = max([lane.end for lane in twin.lanes]) - count
+            furthest = max(furthest, steps)
+            end_ns = segment.end_of(steps)
+        if end_ns > latest(each, first_ns):
+            return None
+        fates[each] = Fate(first_ns, end_ns)
+    return None if ahead._kv.full(count + furthest) else fates
 
 
 def residents(engine: Engine) -> dict[Job, Fate]:

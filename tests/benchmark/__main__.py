@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-NAMES = ("decision", "engine", "vidur", "startup", "gateway")
+NAMES = ("decision", "engine", "replay", "vidur", "startup", "gateway")
 
 
 def main(names: list[str]) -> None:

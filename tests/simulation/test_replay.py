@@ -15,7 +15,9 @@ from app.cli import main
 from app.config.load import load
 from app.metering.types import Bill, RequestRecord
 from app.replay.books import Books
+from app.replay.faults import Fault, parse
 from app.replay.formats import Arrival
+from app.replay.oracle import BAND
 from app.replay.records import Served
 from app.replay.runs import Replay, Run, play
 from app.replay.simulation import Simulation
@@ -171,6 +173,30 @@ def test_other_classes_and_requests_without_a_promise_are_kept_apart(small: Path
     assert summary["slo_attainment"] == 1.0
 
 
+def test_a_backend_that_goes_down_breaks_its_streams_and_others_take_over(small: Path) -> None:
+    rows, served = Rows(), list[Served]()
+    made = stage(load(small), 0, rows)
+    simulation = Simulation(made, "lowest-cost", "llama-3.1-8b", served.append)
+    simulation.schedule([Fault("h100", 2.0, 30.0)])
+    simulation.run([Arrival(0.5, 500, 900), Arrival(1.999, 8000, 100), Arrival(5.0, 50, 5), Arrival(40.0, 50, 5)])
+    names, by_time = list(made.servers), {each.at_s: each for each in served}
+    assert by_time[0.5].reason == "cut_stream"
+    assert not by_time[0.5].good
+    assert by_time[0.5].effective_nusd  # what was used is billed
+    for at_s, backend, attempts in ((1.999, "mi300x", 2), (5.0, "mi300x", 2), (40.0, "h100", 1)):
+        assert by_time[at_s].ok
+        assert (names[by_time[at_s].backend], by_time[at_s].attempts) == (backend, attempts)
+    assert all(each.sequences == 0 for each in made.fleet.state.loads.values())
+    assert all(server.engine.demand() == 0 for server in made.servers.values())
+
+
+def test_faults_are_read_or_refused() -> None:
+    assert parse("a-b:1-2.5") == Fault("a-b", 1.0, 2.5)
+    for text in ("a", "a:5", "a:5-4", "a:x-y", ":1-2"):
+        with pytest.raises(ValueError, match="is not like"):
+            parse(text)
+
+
 def summed(policy: str) -> dict[str, Any]:
     made, simulation, served, _ = play_on(synthetic(1000, 6), policy=policy)
     books = Books(list(made.servers))
@@ -246,3 +272,37 @@ def test_what_is_no_trace_is_an_error(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["replay", str(trace)])
     assert result.exit_code == 1
     assert "not a trace" in result.stderr
+
+
+def test_the_oracle_keeps_more_promises_for_less(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text("".join(json.dumps(own(arrival)) + "\n" for arrival in synthetic(500, 8)))
+    replay = Replay(trace, None)
+    oracle, default = play(replay, Run("oracle", 0)), play(replay, Run("cheapest-slo", 0))
+    assert oracle["slo_attainment"] >= max(0.99, default["slo_attainment"])
+    assert oracle["usd_per_1k_good"] <= default["usd_per_1k_good"] * 1.02
+    assert oracle["impossible"] == 0
+    assert oracle["lower_bound"] <= oracle["usd_per_1k_good"]
+
+
+def test_what_the_oracle_leaves_out_could_not_have_won(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text("".join(json.dumps(own(arrival)) + "\n" for arrival in synthetic(150, 12)))
+    replay, logs = Replay(trace, None), []
+    for band in (BAND, float("inf")):
+        monkeypatch.setattr("app.replay.oracle.BAND", band)
+        play(replay, Run("oracle", 0, tmp_path / "log"))
+        logs.append([line.split()[:5] for line in (tmp_path / "log").read_text().splitlines()])
+    chosen = [[(at, who, backend) for at, who, _, backend, _ in log] for log in logs]
+    assert chosen[0] == chosen[1]
+
+
+def test_capacity_is_told_with_what_it_rests_on(small: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text("".join(json.dumps(own(arrival)) + "\n" for arrival in synthetic(60, 0.5)))
+    result = CliRunner().invoke(main, ["replay", str(trace), "-c", str(small), "--capacity", "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["capacity"]["load"] > 1
+    assert found["capacity"]["seed"] == 0
+    assert len(found["trace"]["hash"]) == len(found["config"]) == 12

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends.emulator.engine import Engine
-from backends.emulator.fork import forecast, fork
+from backends.emulator.fork import forecast, forecast_all, fork
 from backends.emulator.jobs import Job
 from backends.emulator.traits import GPU, Traits
 from tests.engines import END_NS, PIPELINE, STATIC, engine
@@ -104,3 +104,20 @@ def test_news_tells_of_first_tokens_and_ends_and_of_nothing_else() -> None:
     assert told[:2] == [(first, True), (first, True)]
     assert told[2:5] == [(second, False), (third, False), (gone, False)]
     assert told[5:] == [(second, True), (third, True)]
+
+
+def test_what_is_certain_need_not_be_played_and_is_never_too_early() -> None:
+    machine = engine(noise=0.0)
+    for number in range(10):
+        machine.submit(0, 300 + number, [60 + 9 * number])
+    machine.advance(400_000_000)
+    exact = forecast_all(machine, 400_000_000, 900, [30])
+    bounds = forecast_all(machine, 400_000_000, 900, [30], latest=lambda job, first_ns: float("inf"))
+    late = forecast_all(machine, 400_000_000, 900, [30], latest=lambda job, first_ns: 0.0)
+    assert late == exact
+    assert bounds.newcomer.first_token_ns == exact.newcomer.first_token_ns
+    assert bounds.residents.keys() == exact.residents.keys()
+    assert exact.newcomer.ended_ns <= bounds.newcomer.ended_ns < exact.newcomer.ended_ns * 1.5
+    for job, fate in exact.residents.items():
+        assert fate.first_token_ns == bounds.residents[job].first_token_ns
+        assert fate.ended_ns <= bounds.residents[job].ended_ns
