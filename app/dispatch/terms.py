@@ -39,7 +39,7 @@ class Terms:
         self,
         max_attempts: int = 2,
         retry_share: float = 0.1,
-        retry_floor: float = 3.0,
+        retry_floor: float = 20.0,
         guard: Guard | None = Guard(),  # noqa: B008 - a constant
         hedge: Hedge | None = None,
         queue: Admission[Any] | None = None,
