@@ -102,12 +102,10 @@ def test_a_probe_that_says_nothing_makes_room_for_the_next() -> None:
 
 
 def test_an_answer_while_it_is_open_ends_that() -> None:
-    breaker = opened()
-    now_ns = SECOND_NS
-    breaker.ended(breaker.begin(now_ns), False, now_ns)
-    assert breaker.state == "open"
-    breaker.ended(breaker.begin(now_ns), True, now_ns)
-    assert breaker.state == "half_open"
+    for outcome, expected in ((False, "open"), (None, "open"), (True, "half_open")):
+        breaker = opened()
+        breaker.ended(breaker.begin(SECOND_NS), outcome, SECOND_NS)
+        assert breaker.state == expected
 
 
 def test_replicas_do_not_come_back_in_step_and_a_seed_repeats() -> None:
