@@ -1,7 +1,7 @@
 """Plays requests' dispatch machines in real time: asks backends, reports what comes of it. The thin asyncio shell.
 
-Without hedging a request has one attempt at a time, awaited in its own task: a backend that says nothing is left by a
-timer that cancels that very wait. Only hedging makes tasks (`race`).
+Without hedging a request has one attempt at a time, awaited in its own task: a backend that says nothing is left by
+cancelling that very wait. One timer looks after all who wait, every 50 ms. Only hedging makes tasks (`race`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from app.routing.types import Decision, Reservation, RouteRequest
 from backends.clock import Clock
 from backends.errors import BackendError
 from backends.types import Event, GenerationRequest
+
+LOOKED_AFTER_S = 0.05
 
 Settled = Callable[[Attempt], None]
 
@@ -43,6 +45,8 @@ class Dispatcher:
         self._terms = terms
         self._decided = decided
         self._waiting: dict[Dispatch, asyncio.Future[None]] = {}
+        self._watched: dict[_Watch, None] = {}
+        self._looking = False
         if terms.queue is not None:
             fleet.released = self._released
 
@@ -93,7 +97,10 @@ class Dispatcher:
         if len(commands) > 1:
             wake = commands[1]
             assert isinstance(wake, Wake)
-            watch = _Watch(dispatch, attempt, clock, wake.at_ns)
+            watch = _Watch(dispatch, attempt, wake.at_ns)
+            self._watched[watch] = None
+            if not self._looking:
+                self._look_later()
         try:
             first = await attempt.next_event()
         except BackendError as error:
@@ -107,9 +114,23 @@ class Dispatcher:
             raise
         finally:
             if watch is not None:
-                watch.handle.cancel()
+                del self._watched[watch]
         dispatch.began(attempt.number, clock.now_ns())
         return Began(attempt, first)
+
+    def _look_later(self) -> None:
+        self._looking = True
+        asyncio.get_running_loop().call_later(LOOKED_AFTER_S, self._look)
+
+    def _look(self) -> None:
+        """Wake the dispatches whose time has come; look again while anybody waits."""
+        self._looking = False
+        now_ns = self._clock.now_ns()
+        for watch in list(self._watched):
+            if watch.at_ns is not None and now_ns >= watch.at_ns:
+                watch.due(now_ns)
+        if self._watched:
+            self._look_later()
 
     async def _hold(self, dispatch: Dispatch, hold: Hold, model: str) -> Sequence[Command]:
         """Wait for the request's turn, or for the end of its patience."""
@@ -155,34 +176,31 @@ class Dispatcher:
 
 
 class _Watch:
-    """Wakes a dispatch while its attempt is awaited; if that is to be left, cancels the wait. `instead` is what then
-    follows."""
+    """Wakes a dispatch at a time while its attempt is awaited; if that is to be left, cancels the wait. `instead` is
+    what then follows."""
 
-    __slots__ = ("_attempt", "_clock", "_dispatch", "_loop", "_task", "handle", "instead")
+    __slots__ = ("_attempt", "_dispatch", "_task", "at_ns", "instead")
 
-    def __init__(self, dispatch: Dispatch, attempt: Attempt, clock: Clock, at_ns: int) -> None:
+    def __init__(self, dispatch: Dispatch, attempt: Attempt, at_ns: int) -> None:
         self._dispatch = dispatch
         self._attempt = attempt
-        self._clock = clock
-        self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
+        self.at_ns: int | None = at_ns
         self.instead: Sequence[Command] | None = None
-        self._arm(at_ns)
 
     def was_it(self) -> bool:
         """Whether nobody else has cancelled the task too."""
         assert self._task is not None
         return self._task.uncancel() == 0
 
-    def _arm(self, at_ns: int) -> None:
-        self.handle = self._loop.call_later(max(0.0, (at_ns - self._clock.now_ns()) / 1e9), self._due)
-
-    def _due(self) -> None:
-        commands = self._dispatch.wake(self._clock.now_ns())
+    def due(self, now_ns: int) -> None:
+        """The time has come."""
+        commands = self._dispatch.wake(now_ns)
+        self.at_ns = None
         if not commands:
             return
         if isinstance(commands[0], Wake):
-            self._arm(commands[0].at_ns)
+            self.at_ns = commands[0].at_ns
             return
         self.instead = commands[1:]
         self._attempt.doom(silent(self._attempt.decision))

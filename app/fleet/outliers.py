@@ -14,32 +14,36 @@ from statistics import median
 KEPT = 32
 FEWEST_ANSWERS = 20
 FACTOR = 3.0
-JUDGED_EVERY = 8
+JUDGED_EVERY = 4
 
 
 class Outliers:
-    """Answer times of every deployment, by model and backend."""
+    """Answer times of every deployment."""
 
     def __init__(self) -> None:
-        self._ratios: dict[str, dict[str, deque[float]]] = {}
-        self._answers: dict[tuple[str, str], int] = {}
+        self._ratios: dict[tuple[str, str], deque[float]] = {}
+        self._answers = 0
 
     def answered(self, backend: str, model: str, ttft_s: float, predicted_s: float) -> bool:
-        """Note an answer; True if the backend has become an outlier (looked at every 8 answers)."""
-        by_backend = self._ratios.setdefault(model, {})
-        ratios = by_backend.get(backend)
+        """Note an answer; True if the backend has become an outlier (looked at at every 4th late answer of all)."""
+        ratios = self._ratios.get((model, backend))
         if ratios is None:
-            ratios = by_backend[backend] = deque(maxlen=KEPT)
-        ratios.append(log(ttft_s / predicted_s))
-        seen = self._answers[model, backend] = self._answers.get((model, backend), 0) + 1
-        if seen % JUDGED_EVERY or len(ratios) < FEWEST_ANSWERS:
+            ratios = self._ratios[model, backend] = deque(maxlen=KEPT)
+        ratio = log(ttft_s / predicted_s)
+        ratios.append(ratio)
+        if ratio <= 0 or len(ratios) < FEWEST_ANSWERS:
             return False
+        self._answers += 1
+        if self._answers % JUDGED_EVERY:
+            return False  # comparing medians takes longer than all else here
         peers = [
-            median(other) for name, other in by_backend.items() if name != backend and len(other) >= FEWEST_ANSWERS
+            median(other)
+            for (of, name), other in self._ratios.items()
+            if of == model and name != backend and len(other) >= FEWEST_ANSWERS
         ]
         return bool(peers) and median(ratios) - median(peers) > log(FACTOR)
 
     def forget(self, backend: str) -> None:
         """It is to be judged anew, by 20 new answers."""
-        for by_backend in self._ratios.values():
-            by_backend.pop(backend, None)
+        for key in [key for key in self._ratios if key[1] == backend]:
+            del self._ratios[key]
