@@ -18,7 +18,7 @@ from backends.clock import SystemClock, VirtualClock
 from backends.types import Usage
 from tests.servers import RedisServer, redis_server
 
-TTL_S = 0.2
+TTL_S = 1.0
 MAX_VALUE_BYTES = 5000
 TIMEOUT_S = 0.05
 
