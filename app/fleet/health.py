@@ -70,6 +70,12 @@ class Health:
         """Which backends serve which model: what is ejected depends on how many are left."""
         self._peers = {model: tuple(view.name for view in listed) for model, listed in views.items()}
 
+    def forget(self, backend: str) -> None:
+        """It is another one from now on, or gone: nothing is held against it."""
+        for known in (self._breakers, self._shut, self._ejected, self._gates):
+            known.pop(backend, None)
+        self._outliers.forget(backend)
+
     def breaker(self, backend: str) -> Breaker:
         """The breaker of a backend."""
         found = self._breakers.get(backend)
