@@ -248,7 +248,7 @@ class RetryConfig(Section):
     """How many retries all traffic may cause: `share` of requests, and `at_least_per_10s` however few those are."""
 
     share: Ratio = 0.1
-    at_least_per_10s: float = Field(default=20.0, ge=0, le=1000)
+    at_least_per_10s: float = Field(default=3.0, ge=0, le=1000)
 
 
 class GuardConfig(Section):

@@ -71,9 +71,11 @@ class Health:
         self._peers = {model: tuple(view.name for view in listed) for model, listed in views.items()}
 
     def forget(self, backend: str) -> None:
-        """It is another one from now on, or gone: nothing is held against it."""
-        for known in (self._breakers, self._shut, self._ejected, self._gates):
-            known.pop(backend, None)
+        """It is another one now: nothing of the old one holds, and how its attempts still end says nothing."""
+        if (old := self._breakers.pop(backend, None)) is not None:
+            self.breaker(backend).epoch = old.epoch + 1
+        for kept in (self._shut, self._ejected, self._gates):
+            kept.pop(backend, None)
         self._outliers.forget(backend)
 
     def breaker(self, backend: str) -> Breaker:
