@@ -103,13 +103,13 @@ class Dispatcher:
                 self._look_later()
         try:
             first = await attempt.next_event()
-        except BackendError as error:
-            return dispatch.failed(attempt.number, error, clock.now_ns())
-        except asyncio.CancelledError:
-            if watch is not None and watch.instead is not None:
+        except (BackendError, asyncio.CancelledError) as error:
+            if watch is not None and watch.instead is not None:  # its connection may even have failed to close
                 if watch.was_it():
                     return watch.instead
                 self._give_back(watch.instead)
+            elif isinstance(error, BackendError):
+                return dispatch.failed(attempt.number, error, clock.now_ns())
             dispatch.leave(clock.now_ns())
             raise
         finally:

@@ -144,6 +144,17 @@ def test_at_most_a_third_of_a_models_backends_is_ejected(names: str, most: int) 
     assert sum(gate.reason == "ejected" for gate in gates.values()) <= most
 
 
+def test_nothing_is_held_against_a_backend_that_took_anothers_place() -> None:
+    health, gates = made("a", "b")
+    early = health.begin("a", 0)
+    fail(health, "a", 5, 0)
+    health.forget("a")
+    assert gates == {}
+    health.failed("a", early, DOWN, 0)
+    fail(health, "a", 4, 0)
+    assert health.look("a", 0).breaker == "closed"
+
+
 def fleet(*names: str) -> Fleet:
     backends = {name: ScriptedBackend(name) for name in names}
     snapshot = make_snapshot(*(make_view(name) for name in names))
