@@ -123,8 +123,8 @@ def _rows(path: Path) -> tuple[Format, Iterator[Row]]:
     kind = recognised(head)
     if kind is None:
         raise TraceError(
-            f"line 1: expected the columns {','.join(AZURE)}, those of BurstGPT, or JSON lines of Mooncake's or Turnout's: "
-            "this is not a trace that is known"
+            f"line 1: expected the columns {','.join(AZURE)}, those of BurstGPT, or JSON lines of Mooncake's or "
+            "Turnout's: this is not a trace that is known"
         )
     return kind, PARSERS[kind](_lines(path, zipped))
 
