@@ -112,7 +112,7 @@ def policies_of(loaded: LoadedConfig) -> list[str]:
     return list(names)
 
 
-CAPACITY_REQUESTS, CAPACITY_S = 5000, 120.0
+CAPACITY_REQUESTS, CAPACITY_S = 2000, 60.0
 """A load is tried with that many requests, or as many as come in that time if those are more: the first of them."""
 
 
