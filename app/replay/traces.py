@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from app.metering.ledger import reading
-from app.replay.formats import PARSERS, Arrival, Format, Row, Skipped, TraceError, recognised
+from app.replay.formats import AZURE, PARSERS, Arrival, Format, Row, Skipped, TraceError, recognised
 
 TICK_S = 3.0
 HEAD_LINES = 20
@@ -123,8 +123,8 @@ def _rows(path: Path) -> tuple[Format, Iterator[Row]]:
     kind = recognised(head)
     if kind is None:
         raise TraceError(
-            "line 1: not a trace that is known (Azure or BurstGPT CSV, Mooncake or Turnout JSON lines, "
-            "a Turnout ledger)"
+            f"line 1: expected the columns {','.join(AZURE)}, those of BurstGPT, or JSON lines of Mooncake's or "
+            "Turnout's: this is not a trace that is known"
         )
     return kind, PARSERS[kind](_lines(path, zipped))
 

@@ -8,7 +8,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from app.replay.runs import Replay, Run, prepared
+from app.replay.runs import Replay, Run, calm, prepared
 
 TRACES = {
     "azure_conversation": "traces/AzureLLMInferenceTrace_conv_2023.csv.gz",
@@ -23,6 +23,7 @@ def run() -> dict[str, float]:
     root = Path(__file__).resolve().parents[2]
     folder = Path(os.environ.get("TURNOUT_DATA", root.parent / "shared" / "data"))
     results: dict[str, float] = {}
+    calm()
     for name, file in TRACES.items():
         if not (folder / file).is_file():
             print(f"replay: {file} is not there, skipped", flush=True)
