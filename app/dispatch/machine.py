@@ -18,6 +18,7 @@ finds the prompt longer than the router thought is followed, once, by those with
 request, else waited for until `at_most_s` (streams; others until the backend's own timeout).
 *Hedge.* If configured: past 1.1 x q90 without an event a second backend is asked, within the hedge budget, unless the
 TTFT promise is lost already. Who begins first is served, the other dropped.
+*Wait.* A decision may be to look again a little later, when somebody cheaper may have room (`patience`).
 *Hold.* A decision to wait puts the request into the queue until the latest time at which somebody idle could still keep
 its promise; then it is decided a last time, without that way out. Negative priority is never held.
 """
@@ -170,6 +171,8 @@ class Dispatch:
             return self._ask(decision, reservation, why, now_ns)
         if decision.reason == "hold":
             return self._hold(decision, now_ns)
+        if decision.reason == "wait":  # for somebody cheaper, while there is time: no place in the queue is needed
+            return (Hold(now_ns + int((decision.retry_after_s or 0.0) * SECOND_NS)),)
         self._done = True
         self._unqueue(now_ns, placed=False)
         error = (

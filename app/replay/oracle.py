@@ -4,7 +4,7 @@ prediction could bring; it is not called optimal.
 For a request being decided it forks each engine as it is at that moment and runs the copy ahead, without noise and
 without further arrivals, with the true lengths of the request's answer and of everyone's who is there already. Whoever
 joins slows the others: if a promise to one of them, which would be kept without the newcomer, would be broken with it,
-the newcomer's prediction says so (it is stretched to miss its own promise by as much). Candidates are tried in order of
+the prediction says so (`harm`). Candidates are tried in order of
 cost; once one keeps every promise, those more than `BAND` dearer cannot win under `cheapest-slo` (it takes the cheapest
 feasible, or stays with one up to 5 % dearer, and looks at slack only within 3 % of that), so they are not run ahead but
 given `NEVER_S`.
@@ -18,6 +18,7 @@ from math import inf
 from app.replay.formats import Arrival
 from app.replay.stage import Server
 from app.routing.predictor import Forecast
+from app.routing.slo import remaining
 from app.routing.state import RoutingState
 from app.routing.types import BackendView, Prediction, RouteRequest, Slo
 from backends.emulator.fork import Fate, forecast_all, residents
@@ -54,23 +55,24 @@ class Oracle:
         predictions = list(
             self._usual(request._replace(completion_tokens=asked.completion_tokens), views, state, now_ns)
         )
-        limit_nusd = inf
+        limit_nusd, slo = inf, remaining(request, now_ns)
         for place in sorted(range(len(views)), key=lambda place: predictions[place].cost_nusd):
             usual, name = predictions[place], views[place].name
             if usual.cost_nusd > limit_nusd:
                 predictions[place] = _with(usual, NEVER_S, NEVER_S)
                 continue
-            ahead = predictions[place] = self._ahead(usual, asked, request.slo, self._servers[name], now_ns)
-            if limit_nusd == inf and self._keeps(ahead, request, state, name):
+            ahead = predictions[place] = self._ahead(usual, asked, slo, self._servers[name], now_ns)
+            if limit_nusd == inf and self._keeps(ahead, slo, state, name):
                 limit_nusd = usual.cost_nusd * (1.0 + BAND)
         return predictions
 
-    def _keeps(self, prediction: Prediction, request: RouteRequest, state: RoutingState, name: str) -> bool:
+    def _keeps(self, prediction: Prediction, slo: Slo, state: RoutingState, name: str) -> bool:
         """Whether every promise would be kept, those made to requests already there included."""
-        slo, load, allowed = request.slo, state.loads.get(name), self._allowed
+        load, allowed = state.loads.get(name), self._allowed
         resident_s = None if load is None else load.tightest_tpot_slo_s
         return (
-            (slo.ttft_s is None or prediction.ttft_s <= slo.ttft_s * allowed)
+            prediction.harm == 0.0
+            and (slo.ttft_s is None or prediction.ttft_s <= slo.ttft_s * allowed)
             and (slo.tpot_s is None or prediction.tpot_s <= slo.tpot_s * allowed)
             and (resident_s is None or prediction.tpot_s <= resident_s * allowed)
             and (slo.e2e_s is None or prediction.e2e_s <= slo.e2e_s * allowed)
@@ -97,7 +99,7 @@ class Oracle:
         ttft_s, tpot_s = _times(fate, now_ns, length)
         worst = self._worst(server, others)
         if worst > 1.0:
-            return _stretched(usual, ttft_s, tpot_s, worst, slo)
+            return _with(usual, ttft_s, tpot_s, harm=worst)
         return _with(usual, ttft_s, tpot_s)
 
     def _worst(self, server: Server, others: Mapping[Job, Fate]) -> float:
@@ -137,16 +139,7 @@ def _times(fate: Fate, from_ns: int, length: int) -> tuple[float, float]:
     return (fate.first_token_ns - from_ns) / 1e9, tpot_s
 
 
-def _stretched(usual: Prediction, ttft_s: float, tpot_s: float, worst: float, slo: Slo) -> Prediction:
-    """A prediction that misses a promise of the newcomer's by as much as a resident's would be missed."""
-    if slo.tpot_s is not None or slo == (None, None, None):
-        tpot_s = max(tpot_s, worst * slo.tpot_s) if slo.tpot_s is not None else NEVER_S
-    else:
-        ttft_s = max(ttft_s, worst * (slo.ttft_s if slo.ttft_s is not None else slo.e2e_s or 0.0))
-    return _with(usual, ttft_s, tpot_s)
-
-
-def _with(usual: Prediction, ttft_s: float, tpot_s: float) -> Prediction:
+def _with(usual: Prediction, ttft_s: float, tpot_s: float, harm: float = 0.0) -> Prediction:
     return usual._replace(
         ttft_s=ttft_s,
         ttft_q90_s=ttft_s,
@@ -154,5 +147,5 @@ def _with(usual: Prediction, ttft_s: float, tpot_s: float) -> Prediction:
         tpot_q90_s=tpot_s,
         prior_ttft_s=ttft_s,
         prior_tpot_s=tpot_s,
-        harm=0.0,
+        harm=harm,
     )

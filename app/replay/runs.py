@@ -31,6 +31,9 @@ from app.replay.stage import Stage, stage
 from app.replay.traces import Trace
 from app.routing.predictor import forecaster
 
+ORACLE_MARGIN = 0.05
+"""The engines' forecast knows no noise; this much of a promise is left to it."""
+
 ORACLE_BASE = "cheapest-slo"
 """The policy that the oracle runs with the engines' own forecast."""
 
@@ -207,8 +210,10 @@ def _oracle(stood: Stage, loaded: LoadedConfig) -> Oracle:
     fleet, routing = stood.fleet, loaded.config.routing
     if ORACLE_BASE not in fleet.policies:
         raise UnknownName(f"the oracle needs the policy '{ORACLE_BASE}', which this configuration does not have")
-    oracle = Oracle(stood.servers, forecaster(routing.cost_basis), routing.slo_margin)
-    made = replace(fleet.policies[ORACLE_BASE], name=ORACLE, forecast=oracle.predict)
+    oracle = Oracle(stood.servers, forecaster(routing.cost_basis), ORACLE_MARGIN)
+    made = replace(
+        fleet.policies[ORACLE_BASE], name=ORACLE, forecast=oracle.predict, slo_margin=ORACLE_MARGIN, exploration=None
+    )
     fleet.policies = {**fleet.policies, ORACLE: made}
     return oracle
 

@@ -38,7 +38,7 @@ class Policy:
     filters: tuple[HardFilter, ...]
     scorers: tuple[WeightedScorer, ...]
     picker: Picker
-    slo_margin: float = 0.05
+    slo_margin: float = 0.0
     most_harm: float = MOST_HARM
     forecast: Forecast = REFERENCE
     exploration: Exploration | None = None

@@ -22,7 +22,7 @@ from app.routing.types import BackendView, Candidate, Prediction, RouteRequest, 
 TTFT_WEIGHT = 0.8
 TPOT_WEIGHT = 0.2
 E2E_WEIGHT = 1.0
-MOST_HARM = 0.1
+MOST_HARM = 0.05
 """How many promises to others one request may be expected to break, unless configured otherwise."""
 
 _made = tuple.__new__

@@ -251,7 +251,8 @@ class Decision(NamedTuple):
     """The receipt: who was considered, what was expected of each, who won and why.
 
     `chosen` is None when nobody takes the request now; then `reason` says why: `unknown_model` and `no_candidates` for
-    good, `shed` (turned away; `retry_after_s` says when to come back), `hold` (wait in the gateway, decide again).
+    good, `shed` (turned away; `retry_after_s` says when to come back), `hold` (wait in the gateway, decide again),
+    `wait` (the same, for somebody cheaper, for `retry_after_s`).
     """
 
     id: str

@@ -22,12 +22,14 @@ from app.replay.seeds import ORACLE, combined
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).parent / "results"
-TRACES = (
-    "AzureLLMInferenceTrace_conv_2023.csv.gz",
-    "AzureLLMInferenceTrace_code_2023.csv.gz",
-    "mooncake_conversation_trace.jsonl.gz",
-)
-LOADS, SEEDS, LIMIT = (0.5, 1.0, 2.0), 5, 5000
+LIMITS = {
+    "AzureLLMInferenceTrace_conv_2023.csv.gz": 400,
+    "AzureLLMInferenceTrace_code_2023.csv.gz": 2000,
+    "mooncake_conversation_trace.jsonl.gz": 1500,
+}
+"""Requests taken of each trace, before they are multiplied by the load."""
+
+LOADS, SEEDS = (0.5, 0.7, 0.85), 10
 CODE = ("app", "backends", "config")
 
 
@@ -48,28 +50,27 @@ class Cell(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Play what is missing, then print and store the tables."""
     parser = argparse.ArgumentParser(description="Evaluate every policy on every trace; resumable.")
-    parser.add_argument("--limit", type=int, default=LIMIT)
+    parser.add_argument("--traces", nargs="+", default=list(LIMITS))
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--loads", type=float, nargs="+", default=LOADS)
+    parser.add_argument("--loads", type=float, nargs="+", default=LOADS, help="as shares of the fleet's capacity")
     parser.add_argument("--policies", nargs="+")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--capacity", action="store_true", help="also the fleet's capacity on each trace: minutes each")
     options = parser.parse_args(arguments)
     folder = Path(os.environ.get("TURNOUT_DATA", ROOT.parent / "shared" / "data")) / "traces"
-    traces = [folder / name for name in TRACES if (folder / name).is_file()]
+    traces = [folder / name for name in options.traces if (folder / name).is_file()]
     if not traces:
         print(f"no traces in {folder.name}: nothing to evaluate")
         return
     policies = options.policies or [*policies_of(config_of(None)), ORACLE]
+    capacities = [_capacity(trace, LIMITS[trace.name]) for trace in traces]
     cells = [
-        Cell(trace, options.limit, load, policy, seed)
-        for trace in traces
-        for load in options.loads
+        Cell(trace, LIMITS[trace.name], round(share * found["capacity"]["load"], 4), policy, seed)
+        for trace, found in zip(traces, capacities, strict=True)
+        for share in options.loads
         for policy in policies
         for seed in range(options.seeds)
     ]
     tables = list(_tables(_played(cells, options.jobs)))
-    capacities = [_capacity(trace, options.limit) for trace in traces] if options.capacity else []
     RESULTS.mkdir(exist_ok=True)
     summary = {"config": config_of(None).hash, "code": code_hash(), "tables": tables, "capacity": capacities}
     (RESULTS / "evaluation.json").write_text(json.dumps(summary, indent=1) + "\n")

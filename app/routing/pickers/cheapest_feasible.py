@@ -4,7 +4,8 @@ Some feasible: c* = the smallest forecast cost, or the incumbent's (whoever was 
 class) if it is feasible and no more than `stay` (5 %) above that; among those within `band` (3 %) of c*, two are drawn
 and the one with more slack wins (power of two choices: several gateways that see the same state do not all pile onto
 one).
-None feasible: `overload`. Reads: feasible, violation, slack, cost.
+None feasible: `overload`. Where the winner is far dearer than one that is kept out by harm alone: `patience`.
+Reads: feasible, violation, slack, cost.
 """
 
 from __future__ import annotations
@@ -13,14 +14,22 @@ from collections.abc import Sequence
 
 from app.routing.draws import two_of
 from app.routing.overload import OverloadRules, none_feasible
+from app.routing.patience import patient
 from app.routing.plugins import Pick, Picker, Turn
 from app.routing.types import Candidate, RouteRequest
 
 
 def make(
-    band: float = 0.03, stay: float = 0.05, v_max: float = 0.25, lenient_share: float = 0.1, lenience: float = 10.0
+    band: float = 0.03,
+    stay: float = 0.05,
+    v_max: float = 0.25,
+    lenient_share: float = 0.1,
+    lenience: float = 10.0,
+    patience: float = 0.6,
+    worth: float = 0.25,
 ) -> Picker:
-    """`band` is the relative cost difference that does not matter, `stay` the saving that is worth a change."""
+    """`band` is the relative cost difference that does not matter, `stay` the saving that is worth a change, `worth`
+    the one that is worth waiting for, for up to `patience` of the TTFT promise."""
     rules = OverloadRules(v_max, lenient_share, lenience)
 
     def pick(request: RouteRequest, candidates: Sequence[Candidate], turn: Turn) -> Pick:
@@ -29,6 +38,10 @@ def make(
             return none_feasible(rules, request, candidates, turn)
         name = f"incumbent:{turn.key}:{request.slo_class}"
         incumbent = turn.state.sticky.get(name)
+        if patience and len(feasible) < len(candidates):
+            dear = min([candidates[place] for place in feasible], key=lambda each: each.prediction.cost_nusd)
+            if (later := patient(patience, worth, request, candidates, dear, turn)) is not None:
+                return later
         if len(feasible) == 1:
             winner = feasible[0]
             note = () if candidates[winner].view.name == incumbent else ((name, candidates[winner].view.name),)
