@@ -149,6 +149,7 @@ def _dump_lengths(lengths: Lengths, now_ns: int) -> Plain:
     return {
         "characters_per_token": lengths.characters_per_token,
         "completion_tokens": lengths.completion_tokens,
+        "prompt_tokens": lengths.prompt_tokens,
         "window": list(lengths.window),
     }
 
@@ -159,6 +160,7 @@ def _lengths(data: Plain, now_ns: int) -> Lengths:
         lengths.answer(int(tokens))
     lengths.characters_per_token = _number(data["characters_per_token"])
     lengths.completion_tokens = _number(data["completion_tokens"])
+    lengths.prompt_tokens = _number(data["prompt_tokens"])
     return lengths
 
 

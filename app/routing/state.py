@@ -178,11 +178,12 @@ class Lengths:
     """How long this model's prompts and answers run, learned from usage: exponential means, and the 0.75 quantile of
     the last 256 answers (for what must not turn out dearer)."""
 
-    __slots__ = ("_ranked", "characters_per_token", "completion_tokens", "window")
+    __slots__ = ("_ranked", "characters_per_token", "completion_tokens", "prompt_tokens", "window")
 
     def __init__(self) -> None:
         self.characters_per_token = 4.0
         self.completion_tokens = 256.0
+        self.prompt_tokens = 1000.0
         self.window: deque[int] = deque()
         self._ranked: list[int] = []
 
@@ -209,7 +210,10 @@ class Lengths:
         self.completion_tokens += max(LENGTH_RATE, 1 / (len(window) + 1)) * (tokens - self.completion_tokens)
 
     def prompt(self, characters: int, tokens: int) -> None:
-        """A prompt of that many characters was that many tokens."""
+        """A prompt of that many characters (0 = not known) was that many tokens."""
+        self.prompt_tokens += LENGTH_RATE * (tokens - self.prompt_tokens)
+        if not characters:
+            return
         seen = min(max(characters / tokens, FEWEST_CHARACTERS), MOST_CHARACTERS)
         self.characters_per_token += LENGTH_RATE * (seen - self.characters_per_token)
 
@@ -303,7 +307,7 @@ class RoutingState:
             tokens = outcome.completion_tokens or 2
             learned.learn_tpot(prediction, outcome.tpot_s, tokens, outcome.reading_s, now_ns)
         length = self.length(view.model)
-        if outcome.prompt_tokens and outcome.prompt_chars:
+        if outcome.prompt_tokens:
             length.prompt(outcome.prompt_chars, outcome.prompt_tokens)
         if outcome.completion_tokens:
             length.answer(outcome.completion_tokens)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.routing.draws import two_of
+from app.routing.hysteresis import Hysteresis, settled
 from app.routing.overload import OverloadRules, none_feasible
 from app.routing.patience import patient
 from app.routing.plugins import Pick, Picker, Turn
@@ -27,15 +28,26 @@ def make(
     lenience: float = 10.0,
     patience: float = 0.6,
     worth: float = 0.25,
+    back_on: float = 1.0,
+    dwell_s: float = 0.0,
 ) -> Picker:
     """`band` is the relative cost difference that does not matter, `stay` the saving that is worth a change, `worth`
-    the one that is worth waiting for, for up to `patience` of the TTFT promise."""
+    the one that is worth waiting for, for up to `patience` of the TTFT promise; `back_on` and `dwell_s` are
+    `hysteresis`'s (1 and 0: none)."""
     rules = OverloadRules(v_max, lenient_share, lenience)
+    hysteresis = Hysteresis(back_on, dwell_s) if back_on < 1.0 or dwell_s else None
 
     def pick(request: RouteRequest, candidates: Sequence[Candidate], turn: Turn) -> Pick:
         feasible = [place for place, candidate in enumerate(candidates) if candidate.feasible]
         if not feasible:
             return none_feasible(rules, request, candidates, turn)
+        if hysteresis is None:
+            return among(request, candidates, feasible, turn)
+        still, notes = settled(hysteresis, request, candidates, turn)
+        made = among(request, candidates, still or feasible, turn)
+        return made._replace(sticky=(*made.sticky, *notes))
+
+    def among(request: RouteRequest, candidates: Sequence[Candidate], feasible: Sequence[int], turn: Turn) -> Pick:
         name = f"incumbent:{turn.key}:{request.slo_class}"
         incumbent = turn.state.sticky.get(name)
         if patience and len(feasible) < len(candidates):
