@@ -36,6 +36,8 @@ def receipt(decision: Decision) -> dict[str, Any]:
         },
         "candidates": [_candidate(candidate) for candidate in decision.candidates],
         "rejected": [{"backend": name, "reason": reason} for name, reason in decision.rejected],
+        "dearer": list(decision.dearer),
+        "propensity": decision.propensity,
     }
 
 

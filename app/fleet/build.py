@@ -37,6 +37,7 @@ def policies(config: Config) -> dict[str, Policy]:
             routing.slo_margin,
             routing.most_harm,
             forecaster(routing.cost_basis),
+            routing.cost_basis,
             _exploration(routing.exploration),
         )
     return made

@@ -104,7 +104,7 @@ class Fleet:
 
         Raises: NotFound for a policy that is not configured.
         """
-        return self._decide(request, now_ns)[0]
+        return self._decide(request, now_ns, thorough=True)[0]
 
     def decide(self, request: RouteRequest, now_ns: int) -> tuple[Decision, Reservation | None]:
         """Decide, and reserve the load on the winner: whoever gets a reservation gives it back with `release`.
@@ -144,7 +144,7 @@ class Fleet:
             return
         self.state.observe(outcome, now_ns)
 
-    def _decide(self, request: RouteRequest, now_ns: int) -> tuple[Decision, Delta]:
+    def _decide(self, request: RouteRequest, now_ns: int, *, thorough: bool = False) -> tuple[Decision, Delta]:
         policy = self.policies.get(request.policy)
         if policy is None:
             raise NotFound(
@@ -154,7 +154,9 @@ class Fleet:
             )
         receipts = self.receipts
         seed = self._seed + receipts.next_number()
-        decision, delta = policy.decide(request, self.snapshot, self.state, now_ns, seed, receipts.next_id())
+        decision, delta = policy.decide(
+            request, self.snapshot, self.state, now_ns, seed, receipts.next_id(), thorough=thorough
+        )
         if decision.chosen is None and decision.reason == "no_candidates" and self.state.gates:
             decision, delta = self._panic(policy, decision, delta, now_ns)
         receipts.keep(decision)

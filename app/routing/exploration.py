@@ -31,11 +31,16 @@ class Exploration:
     stale_s: float = 60.0
 
 
+def draws(rules: Exploration, seed: int) -> bool:
+    """Whether a decision is one of those that may explore."""
+    return uniform(seed) < rules.epsilon
+
+
 def explored(
     rules: Exploration, request: RouteRequest, candidates: Sequence[Candidate], turn: Turn, pick: Pick
 ) -> tuple[Pick, float]:
     """The pick, or another in its place, and the probability with which it came about."""
-    if uniform(turn.seed) >= rules.epsilon or request.priority > 0 or len(candidates) < 2 or pick.position is None:
+    if not draws(rules, turn.seed) or request.priority > 0 or len(candidates) < 2 or pick.position is None:
         return pick, 1.0
     unknown = _unknown(rules, request, candidates, turn)
     if not unknown:

@@ -45,12 +45,14 @@ class Scorer(Protocol):
 
 class Turn(NamedTuple):
     """What a picker may look at besides the candidates. `seed` makes ties fair, `key` (policy and model) is what it
-    names its sticky notes by; it changes nothing itself."""
+    names its sticky notes by; it changes nothing itself. `dearer` candidates were not looked at, since they could not
+    win."""
 
     state: RoutingState
     now_ns: int
     seed: int
     key: str
+    dearer: int = 0
 
     def note(self, name: str, default: float) -> float:
         """A number it left behind earlier."""

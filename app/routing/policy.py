@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from app.routing import exploration
 from app.routing.exploration import Exploration
 from app.routing.plugins import HardFilter, Picker, Scorer, Turn
-from app.routing.predictor import Forecast, forecaster
+from app.routing.predictor import CostBasis, Forecast, costs_nusd, forecaster
 from app.routing.slo import MOST_HARM, fitted, remaining
 from app.routing.state import RoutingState
 from app.routing.types import NO_FACTS, BackendView, Candidate, Decision, Delta, Reservation, RouteRequest, Snapshot
 
 NOTHING = Delta(None)
+FEW = 3
+"""So many of the cheapest are looked at first."""
+
 REFERENCE = forecaster("reference")
 
 
@@ -41,29 +44,57 @@ class Policy:
     slo_margin: float = 0.0
     most_harm: float = MOST_HARM
     forecast: Forecast = REFERENCE
+    cost_basis: CostBasis = "reference"
     exploration: Exploration | None = None
 
     def decide(
-        self, request: RouteRequest, snapshot: Snapshot, state: RoutingState, now_ns: int, seed: int, decision_id: str
+        self,
+        request: RouteRequest,
+        snapshot: Snapshot,
+        state: RoutingState,
+        now_ns: int,
+        seed: int,
+        decision_id: str,
+        *,
+        thorough: bool = False,
     ) -> tuple[Decision, Delta]:
-        """Choose a backend for `request`, and say what that changes."""
+        """Choose a backend for `request`, and say what that changes.
+
+        A picker that takes the cheapest need not know what the dearest would do: they are only named on the receipt,
+        unless it is to be `thorough` or this is the decision in a hundred that explores.
+        """
         kept, rejected = self._filter(request, snapshot, state, now_ns)
         head = (decision_id, request, self.name, snapshot.config_hash, seed)
         if not kept:
             return Decision(*head, None, "no_candidates" if rejected else "unknown_model", (), rejected), NOTHING
-        candidates = self._candidates(request, kept, state, now_ns)
-        turn = Turn(state, now_ns, seed, f"{self.name}:{request.model}")
+        reach = getattr(self.picker, "reach", None)
+        dearer: tuple[str, ...] = ()
+        if reach is None or thorough or len(kept) <= FEW or self._explores(seed):
+            candidates = self._candidates(request, kept, state, now_ns)
+        else:
+            candidates, dearer = self._cheapest(request, kept, state, now_ns, reach)
+        turn = Turn(state, now_ns, seed, f"{self.name}:{request.model}", len(dearer))
         pick = self.picker(request, candidates, turn)
         propensity = 1.0
         if self.exploration is not None and pick.position is not None:
             pick, propensity = exploration.explored(self.exploration, request, candidates, turn, pick)
         if pick.position is None:
             decision = Decision(
-                *head, None, pick.reason, tuple(candidates), rejected, pick.margin, pick.retry_after_s, propensity
+                *head,
+                None,
+                pick.reason,
+                tuple(candidates),
+                rejected,
+                pick.margin,
+                pick.retry_after_s,
+                propensity,
+                dearer,
             )
             return decision, Delta(None, pick.sticky)
         chosen = candidates[pick.position]
-        decision = Decision(*head, chosen, pick.reason, tuple(candidates), rejected, pick.margin, None, propensity)
+        decision = Decision(
+            *head, chosen, pick.reason, tuple(candidates), rejected, pick.margin, None, propensity, dearer
+        )
         return decision, Delta(reservation(request, chosen, seed), pick.sticky)
 
     def _filter(
@@ -98,6 +129,25 @@ class Policy:
         if self.scorers:
             return [self._scored(request, candidate) for candidate in candidates]
         return candidates
+
+    def _explores(self, seed: int) -> bool:
+        return self.exploration is not None and exploration.draws(self.exploration, seed)
+
+    def _cheapest(
+        self, request: RouteRequest, views: Sequence[BackendView], state: RoutingState, now_ns: int, reach: float
+    ) -> tuple[list[Candidate], tuple[str, ...]]:
+        """Candidates in order of cost as far as one of them may win, and the names of those that cannot."""
+        costs = costs_nusd(request, views, state, now_ns, self.cost_basis)
+        order = sorted(range(len(views)), key=costs.__getitem__)
+        candidates = self._candidates(request, [views[place] for place in order[:FEW]], state, now_ns)
+        rest = order[FEW:]
+        within = [place for place, candidate in zip(order, candidates, strict=False) if candidate.feasible]
+        if within:
+            limit = costs[within[0]] * reach
+            rest = [place for place in rest if costs[place] <= limit]
+        if rest:
+            candidates += self._candidates(request, [views[place] for place in rest], state, now_ns)
+        return candidates, tuple([views[place].name for place in order[FEW + len(rest) :]])
 
     def _scored(self, request: RouteRequest, candidate: Candidate) -> Candidate:
         scores = tuple(

@@ -25,7 +25,7 @@ from typing import Literal
 
 from app.routing.reading import Pace
 from app.routing.residuals import PRIOR_Q90
-from app.routing.state import READING_TAU_NS, Lengths, Load, RoutingState
+from app.routing.state import READING_TAU_NS, Learned, Lengths, Load, RoutingState
 from app.routing.types import BackendView, Prediction, RouteRequest, Terms
 from backends.types import STRAIGHT_PROMPT_TOKENS
 
@@ -67,11 +67,20 @@ def predict(
     return forecaster(basis)(request, (view,), state, now_ns)[0]
 
 
-def cost_nusd(request: RouteRequest, view: BackendView, basis: CostBasis, cached_tokens: int = 0) -> float:
-    """Forecast cost of the request in nano-USD, on the basis the operator chose."""
-    fee, read, found, answered = view.prices[0 if basis == "reference" else 1]
-    unread = request.prompt_tokens - cached_tokens
-    return fee + read * unread + found * cached_tokens + answered * request.completion_tokens
+def costs_nusd(
+    request: RouteRequest, views: Sequence[BackendView], state: RoutingState, now_ns: int, basis: CostBasis
+) -> list[float]:
+    """What the request would cost at each, in nano-USD, cached prompt tokens taken into account."""
+    priced, prompt_tokens, blocks = 0 if basis == "reference" else 1, request.prompt_tokens, request.blocks
+    answer_tokens = request.completion_tokens
+    costs = []
+    for view in views:
+        fee, read, found, answered = view.prices[priced]
+        cost = fee + read * prompt_tokens + answered * answer_tokens
+        if blocks and view.terms.prefix_cache and (table := state.prefixes.get(view.name)) is not None:
+            cost -= (read - found) * int(table.share(blocks, now_ns) * prompt_tokens)
+        costs.append(cost)
+    return costs
 
 
 def _forecast(
@@ -102,25 +111,17 @@ def _forecast(
             ttft_s = base_s * slow + prompt_s
             pace = _pace(terms, slow, step_s, 0.0)
         else:
-            pace, step_s, tpot_s, ttft_s, wait_s = _beside_others(
+            pace, step_s, tpot_s, ttft_s, wait_s, read_s = _beside_others(
                 terms, load, slow, slow_decode, choices, own_context, prompt_s, answer_tokens, now_ns
             )
             stratum = QUEUED if wait_s > 0.0 else BUSY
             level = load.sequences.bit_length() << 6
-            harm = _harm(load, lengths, prompt_s, step_s, now_ns)
-        if learned is None:
-            first, later, first_q90, later_q90 = ttft_s, tpot_s, ttft_s * PRIOR_Q90, tpot_s * PRIOR_Q90
-        else:
-            residuals = learned.ttft
-            at = residuals.strata.get(stratum + size, residuals.pool)
-            if at.made_from != residuals.version or now_ns > at.fresh_until_ns:
-                residuals.refresh(at, now_ns)
-            first, first_q90 = ttft_s * at.factor, ttft_s * at.factor_q90
-            residuals = learned.tpot
-            at = residuals.strata.get(level + answer_size, residuals.pool)
-            if at.made_from != residuals.version or now_ns > at.fresh_until_ns:
-                residuals.refresh(at, now_ns)
-            later, later_q90 = tpot_s * at.factor, tpot_s * at.factor_q90
+            harm = 0.0
+            slo_s = load.tightest_tpot_slo_s
+            if slo_s is not None and slo_s > step_s and (load.begun or load.reading.waiting):
+                harm = _harm(load, lengths, prompt_s, slo_s, step_s, read_s, now_ns)
+        ttft_key, tpot_key = stratum + size, level + answer_size
+        first, first_q90, later, later_q90 = _corrected(learned, ttft_s, tpot_s, ttft_key, tpot_key, now_ns)
         fee, read, found, answered = view.prices[priced]
         cost = fee + read * unread + found * cached + answered * request.completion_tokens
         predictions.append(
@@ -128,12 +129,29 @@ def _forecast(
                 Prediction,
                 (
                     first, first_q90, later, later_q90, max(0.0, answer_tokens - 1.0), wait_s, cost,
-                    ttft_s, tpot_s, stratum + size, level + answer_size, cached, prompt_s,
+                    ttft_s, tpot_s, ttft_key, tpot_key, cached, prompt_s,
                     pace, slow, step_s, slow_decode, harm,
                 ),
             )
         )  # fmt: skip
     return predictions
+
+
+def _corrected(
+    learned: Learned | None, ttft_s: float, tpot_s: float, ttft_key: int, tpot_key: int, now_ns: int
+) -> tuple[float, float, float, float]:
+    """(TTFT, its q90, TPOT, its q90) from the priors."""
+    if learned is None:
+        return ttft_s, ttft_s * PRIOR_Q90, tpot_s, tpot_s * PRIOR_Q90
+    residuals = learned.ttft
+    first = residuals.strata.get(ttft_key, residuals.pool)
+    if first.made_from != residuals.version or now_ns > first.fresh_until_ns:
+        residuals.refresh(first, now_ns)
+    residuals = learned.tpot
+    later = residuals.strata.get(tpot_key, residuals.pool)
+    if later.made_from != residuals.version or now_ns > later.fresh_until_ns:
+        residuals.refresh(later, now_ns)
+    return ttft_s * first.factor, ttft_s * first.factor_q90, tpot_s * later.factor, tpot_s * later.factor_q90
 
 
 def _beside_others(
@@ -146,8 +164,8 @@ def _beside_others(
     prompt_s: float,
     answer_tokens: float,
     now_ns: int,
-) -> tuple[Pace, float, float, float, float]:
-    """(pace, a step without prompts, TPOT0, TTFT0, how much of that is waiting) beside what is in flight."""
+) -> tuple[Pace, float, float, float, float, float]:
+    """(pace, a step without prompts, TPOT0, TTFT0, how much of that is waiting, position read) beside others."""
     base_s, network_s, _, _, decode_s, sequence_s, context_s, limit, room, prefill, _, _, _ = terms
     sequences, context = load.sequences + choices, load.resident_tokens + own_context
     crowd = 0.0
@@ -160,15 +178,17 @@ def _beside_others(
     pace = _pace(terms, slow, step_s, step_s - since_s if since_s < step_s else 0.5 * step_s)
     if prefill == "parallel":
         wait_s = crowd * answer_tokens * step_s
-        return pace, step_s, step_s, base_s * slow + 0.5 * step_s + prompt_s + wait_s, wait_s
+        return pace, step_s, step_s, base_s * slow + 0.5 * step_s + prompt_s + wait_s, wait_s, load.reading.sent_s
     share = load.reading_s * 1e9 / (READING_TAU_NS + now_ns - load.reading_ns)
     tpot_s = step_s / (1.0 - (share if share < MOST_READING else MOST_READING))
-    reading_s, behind_s = load.reading.takes_s(prompt_s, pace, now_ns)
+    reading_s, behind_s, read_s = load.reading.takes_s(prompt_s, pace, now_ns)
     crowd_s = crowd * answer_tokens * tpot_s
-    return pace, step_s, tpot_s, network_s + reading_s + crowd_s, behind_s + crowd_s
+    return pace, step_s, tpot_s, network_s + reading_s + crowd_s, behind_s + crowd_s, read_s
 
 
-def _harm(load: Load, lengths: Lengths, prompt_s: float, step_s: float, now_ns: int) -> float:
+def _harm(
+    load: Load, lengths: Lengths, prompt_s: float, slo_s: float, step_s: float, read_s: float, now_ns: int
+) -> float:
     """How many of those there are expected to miss their pace for the reading of this prompt.
 
     An answer of N tokens can be held up for (N - 1) (SLO - step) in all. One that began when prompts had been read up
@@ -176,16 +196,14 @@ def _harm(load: Load, lengths: Lengths, prompt_s: float, step_s: float, now_ns: 
     it is broken with probability F(x) - F(j), where x - 1 tokens would bear that and j have been made already. Answers
     begun lately are looked at 1, 2, 4, 8 ... back, each standing for those between.
     """
-    slo_s, reading = load.tightest_tpot_slo_s, load.reading
-    if slo_s is None or slo_s <= step_s:
-        return 0.0
+    reading = load.reading
     per_token_s, shorter = slo_s - step_s, lengths.shorter
     end_s = reading.sent_s + prompt_s
     harm = 0.0
     if pending := len(reading.waiting):
         held_s = prompt_s + 0.5 * (reading.sent_s - reading.read_s)
         harm = pending * shorter(held_s / per_token_s + 1.0)
-    read_s, begun, back, step = reading.read_by(now_ns), load.begun, 1, 1
+    begun, back, step = load.begun, 1, 1
     while back <= len(begun):
         since_ns, at_s = begun[-back]
         bearing = (end_s - at_s) / per_token_s + 1.0

@@ -59,12 +59,13 @@ class Reading:
         """The position up to which prompts have been read by now, as far as can be told."""
         return self._at(now_ns)[0] if self.waiting else self.sent_s
 
-    def takes_s(self, prompt_s: float, pace: Pace, now_ns: int) -> tuple[float, float]:
-        """(until a prompt sent now has been read, how much of that is due to prompts before it), in seconds."""
+    def takes_s(self, prompt_s: float, pace: Pace, now_ns: int) -> tuple[float, float, float]:
+        """(until a prompt sent now has been read, how much of that is due to those before it, the position read up to),
+        in seconds."""
         left_s, step_s, budget_s, lag = pace
         if not self.waiting:
             steps = lag + (1 if prompt_s <= budget_s else ceil(prompt_s / budget_s))
-            return left_s + steps * step_s + prompt_s, 0.0
+            return left_s + steps * step_s + prompt_s, 0.0, self.sent_s
         read_s, chunk_s, start_ns, end_ns = self._at(now_ns)
         if now_ns < start_ns:  # it still catches the step that is about to begin
             left_s, before_s, lag = (start_ns - now_ns) / 1e9, self.sent_s - read_s, 0
@@ -75,7 +76,7 @@ class Reading:
         rest_s = (max(0.0, before_s - budget_s) if lag else before_s) + prompt_s
         steps = lag + (1 if rest_s <= budget_s else ceil(rest_s / budget_s))
         total_s = left_s + steps * step_s + before_s + prompt_s
-        return total_s, left_s + before_s
+        return total_s, left_s + before_s, read_s
 
     def send(self, ticket: int, prompt_s: float, pace: Pace, now_ns: int) -> None:
         """A prompt is on its way."""

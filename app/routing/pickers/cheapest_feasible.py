@@ -57,7 +57,7 @@ def make(
         if len(feasible) == 1:
             winner = feasible[0]
             note = () if candidates[winner].view.name == incumbent else ((name, candidates[winner].view.name),)
-            return Pick(winner, "only_feasible" if len(candidates) > 1 else "only_candidate", 0.0, note)
+            return Pick(winner, _alone(candidates, turn), 0.0, note)
         costs = [candidates[place].prediction.cost_nusd for place in feasible]
         base = min(costs)
         if incumbent is not None:
@@ -73,7 +73,15 @@ def make(
         note = () if candidates[winner].view.name == incumbent else ((name, candidates[winner].view.name),)
         return Pick(winner, reason, _saving(costs, costs[feasible.index(winner)]), note)
 
+    pick.reach = (1.0 + stay) * (1.0 + band)  # type: ignore[attr-defined]  # who is dearer than that cannot win
     return pick
+
+
+def _alone(candidates: Sequence[Candidate], turn: Turn) -> str:
+    """Why the only feasible one of those looked at was taken."""
+    if turn.dearer:
+        return "cheapest_feasible"
+    return "only_feasible" if len(candidates) > 1 else "only_candidate"
 
 
 def _or_the_incumbents(
