@@ -13,8 +13,9 @@
     harm  = expected broken promises of pace among those there (`_harm`)
 
 Strata are load (idle; busy; queued, when there is a wait) x size (binary digits of u, or of the expected answer).
-The prior sees the profile and this gateway's own count of what is in flight: never an emulator's state, which a router
-of real servers has not.
+The prior sees the profile, this gateway's own count of what is in flight and what other processes tell of theirs
+(`Load.others`: their sequences and context add to n, their unread prompts to the wait): never an emulator's state,
+which a router of real servers has not.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def _forecast(
         slow, slow_decode = (1.0, 1.0) if learned is None else (learned.reading.factor, learned.decoding.factor)
         prompt_s = token_s * unread * slow
         load = loads.get(view.name)
-        if load is None or not load.sequences:
+        if load is None or not (load.sequences or load.others.sequences):
             stratum, level, wait_s, harm = IDLE, 0, 0.0, 0.0
             step_s = tpot_s = (decode_s + sequence_s * choices + context_s * own_context) * slow_decode
             ttft_s = base_s * slow + prompt_s
@@ -102,7 +103,7 @@ def _forecast(
                 terms, load, slow, slow_decode, choices, own_context, prompt_s, answer_tokens, now_ns
             )
             stratum = QUEUED if wait_s > 0.0 else BUSY
-            level = load.sequences.bit_length() << 6
+            level = (load.sequences + load.others.sequences).bit_length() << 6
             harm = _harm(load, lengths, prompt_s, step_s, now_ns)
         if learned is None:
             first, later, first_q90, later_q90 = ttft_s, tpot_s, ttft_s * PRIOR_Q90, tpot_s * PRIOR_Q90
@@ -145,7 +146,9 @@ def _beside_others(
 ) -> tuple[Pace, float, float, float, float]:
     """(pace, a step without prompts, TPOT0, TTFT0, how much of that is waiting) beside what is in flight."""
     base_s, network_s, _, decode_s, sequence_s, context_s, limit, room, prefill, _, _, _ = terms
-    sequences, context = load.sequences + choices, load.resident_tokens + own_context
+    others = load.others
+    sequences = load.sequences + others.sequences + choices
+    context = load.resident_tokens + others.resident_tokens + own_context
     crowd = 0.0
     step_s = sequence_s * sequences + context_s * context
     if sequences > limit or context > room:
@@ -157,10 +160,11 @@ def _beside_others(
     if prefill == "parallel":
         wait_s = crowd * answer_tokens * step_s
         return pace, step_s, step_s, base_s * slow + 0.5 * step_s + prompt_s + wait_s, wait_s
-    share = load.reading_s * 1e9 / (READING_TAU_NS + now_ns - load.reading_ns)
+    share = load.reading_s * 1e9 / (READING_TAU_NS + now_ns - load.reading_ns) + others.reading_s * 1e9 / READING_TAU_NS
     tpot_s = step_s / (1.0 - (share if share < MOST_READING else MOST_READING))
     reading_s, behind_s = load.reading.takes_s(prompt_s, pace, now_ns)
     crowd_s = crowd * answer_tokens * tpot_s
+    crowd_s += others.prompt_s
     return pace, step_s, tpot_s, network_s + reading_s + crowd_s, behind_s + crowd_s
 
 

@@ -59,8 +59,24 @@ class LastToken:
         return self.ns
 
 
+class Others(NamedTuple):
+    """What other gateway processes have in flight at a backend (`app.fleet.sharing`): apart from the own count.
+
+    `prompt_s` is how long their prompts that wait still take to be read, `reading_s` prompt time they sent of late.
+    """
+
+    sequences: int = 0
+    resident_tokens: int = 0
+    prompt_s: float = 0.0
+    reading_s: float = 0.0
+    tightest_tpot_slo_s: float | None = None
+
+
+NOBODY = Others()
+
+
 class Load:
-    """What one backend has in flight.
+    """What one backend has in flight, by this gateway's count; `others` is what other processes have.
 
     `sequences` decode or wait; `resident_tokens` is their expected context (half the answer counted); `reading` are the
     prompts among them that have not been read. `tightest_tpot_slo_s` is the strictest pace promised to those already
@@ -70,7 +86,7 @@ class Load:
     """
 
     __slots__ = (
-        "begun_ns", "heard", "pending_prompt_tokens", "reading", "reading_ns", "reading_s", "resident_tokens",
+        "begun_ns", "heard", "others", "pending_prompt_tokens", "reading", "reading_ns", "reading_s", "resident_tokens",
         "sequences", "tightest_tpot_slo_s", "tpot_slos",
     )  # fmt: skip
 
@@ -84,6 +100,7 @@ class Load:
         self.reading_s = 0.0
         self.reading_ns = 0
         self.begun_ns: list[int] = []
+        self.others = NOBODY
         self.tpot_slos: dict[float, int] = {}
 
     def begun_since(self, since_ns: int) -> int:

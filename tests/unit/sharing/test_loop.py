@@ -1,0 +1,141 @@
+"""The loop over a store that is told how to behave, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from app.config.models import RedisSharing, SharingOff
+from app.fleet.fleet import Fleet
+from app.fleet.receipts import Receipts
+from app.fleet.sharing.loop import Sharer
+from app.fleet.sharing.rows import Row, Share, decode, encode
+from app.fleet.sharing.store import Found, Grant, StoreError
+from app.routing.state import NOBODY, Others
+from backends.clock import VirtualClock
+from tests.builders import make_policy, make_request, make_snapshot, make_view
+from tests.fakes import ScriptedBackend
+
+CONFIG = RedisSharing(type="redis", url="redis://nowhere")
+
+
+class Shelf:
+    """Holds what is put on it; `down` and it answers nobody."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, bytes]] = {}
+        self.down = False
+        self.asked = 0
+        self.closed = False
+
+    async def exchange(self, kind: str, process: str, row: bytes, ttl_s: float) -> dict[str, Found]:
+        self.asked += 1
+        if self.down:
+            raise StoreError("down by script")
+        shelf = self.rows.setdefault(kind, {})
+        shelf[process] = row
+        return {name: Found(value, 0.05) for name, value in shelf.items()}
+
+    async def withdraw(self, process: str) -> None:
+        for shelf in self.rows.values():
+            shelf.pop(process, None)
+
+    async def token(self, name: str, process: str, ttl_s: float) -> bool:
+        return not self.down
+
+    async def lease(self, name: str, process: str, cap: int, want: int, used: int, lease_s: float) -> Grant:
+        return Grant(0, False)
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class Scene:
+    """A fleet of two, a shelf and somebody who shares."""
+
+    def __init__(self) -> None:
+        self.clock, self.shelf, self.failed = VirtualClock(), Shelf(), list[str]()
+        backends = {name: ScriptedBackend(name) for name in ("a", "b")}
+        snapshot = make_snapshot(*(make_view(name) for name in backends))
+        self.fleet = Fleet(backends, snapshot, {"cheapest-slo": make_policy()}, Receipts(10, "d-"), 0)
+        self.sharer = Sharer(lambda: self.fleet, self.clock, "me", lambda _: self.shelf, self.failed.append)
+
+    async def rounds(self, seconds: float) -> None:
+        await self.clock.advance_to(self.clock.now_ns() + int(seconds * 1e9))
+
+    def other(self, name: str = "other", **loads: Share) -> None:
+        self.shelf.rows.setdefault("load", {})[name] = encode(Row(loads, {}))
+
+
+@contextlib.asynccontextmanager
+async def sharing() -> AsyncIterator[Scene]:
+    scene = Scene()
+    scene.sharer.follow(CONFIG)
+    try:
+        yield scene
+    finally:
+        await scene.sharer.aclose()
+
+
+async def test_others_are_added_up_apart_from_the_own_count() -> None:
+    async with sharing() as scene:
+        scene.other(a=Share(2, 100, 0, 0, 20_000))
+        scene.other("third", a=Share(1, 50, 500_000), unknown_here=Share(9))
+        scene.shelf.rows["load"]["newer"] = b'{"v":99}'
+        _, reservation = scene.fleet.decide(make_request(), 0)
+        assert reservation is not None
+        await scene.rounds(1)
+        load = scene.fleet.state.load("a")
+        assert load.others == Others(3, 150, 0.5, 0.0, 0.02)
+        assert "unknown_here" not in scene.fleet.state.loads
+        own = decode(scene.shelf.rows["load"]["me"])
+        assert own is not None
+        assert own.loads[reservation.backend].sequences == 1
+        status = scene.sharer.status()
+        assert status is not None
+        assert (status.up, status.processes) == (True, 3)
+        del scene.shelf.rows["load"]["other"], scene.shelf.rows["load"]["third"]
+        await scene.rounds(1)
+        assert scene.fleet.state.load("a").others == NOBODY
+
+
+async def test_without_answers_the_last_word_stands_until_it_is_too_old() -> None:
+    async with sharing() as scene:
+        scene.other(a=Share(2))
+        await scene.rounds(1)
+        scene.shelf.down = True
+        await scene.rounds(2)
+        status = scene.sharer.status()
+        assert status is not None
+        assert status[0] is False
+        assert scene.fleet.state.load("a").others.sequences == 2
+        await scene.rounds(4)
+        assert scene.fleet.state.load("a").others == NOBODY
+        asked = scene.shelf.asked
+        await scene.rounds(10)
+        assert 9 <= scene.shelf.asked - asked <= 11, "asked once a second"
+        assert set(scene.failed) == {"exchange"}
+        scene.shelf.down = False
+        await scene.rounds(2)
+        assert scene.fleet.state.load("a").others.sequences == 2
+        status = scene.sharer.status()
+        assert status is not None
+        assert status.processes == 2
+
+
+async def test_another_configuration_ends_the_old_loop_and_off_shares_nothing() -> None:
+    scene = Scene()
+    scene.sharer.follow(CONFIG)
+    scene.other(a=Share(2))
+    await scene.rounds(1)
+    scene.sharer.follow(CONFIG)
+    assert scene.shelf.asked > 5, "the same configuration goes on"
+    scene.sharer.follow(SharingOff())
+    assert scene.fleet.state.load("a").others == NOBODY
+    assert scene.sharer.status() is None
+    async with asyncio.timeout(5):
+        while not scene.shelf.closed:
+            await asyncio.sleep(0)
+    assert "me" not in scene.shelf.rows["load"], "who leaves takes its row along"
+    await scene.sharer.aclose()
