@@ -220,6 +220,11 @@ class _Press:
         """An edition has begun to serve."""
         config = edition.loaded.config
         self.metrics.configured(config.models, edition.loaded.hash, _reference_names(config))
+        edition.fleet.caps.configure(
+            {each.name: each.max_in_flight for each in config.backends if each.max_in_flight is not None},
+            shared=isinstance(config.sharing, RedisSharing),
+            now_ns=self.clock.now_ns(),
+        )
         self.metrics.held = lambda: depth_by_class(edition.dispatch.queue)
         edition.fleet.receipts.resize(config.routing.receipts_kept)
 

@@ -102,6 +102,7 @@ class _Backend(Section):
     name: Name
     pricing: Pricing
     drained: bool = False
+    max_in_flight: PositiveInt | None = None
 
 
 class EmulatedBackendConfig(_Backend):

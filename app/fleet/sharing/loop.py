@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from app.config.models import RedisSharing, Sharing
 from app.fleet.fleet import Fleet
-from app.fleet.sharing import rows
+from app.fleet.sharing import leases, rows
 from app.fleet.sharing.rows import Row
 from app.fleet.sharing.store import Store, StoreError
 from app.metering.types import SharingStatus
@@ -21,6 +21,9 @@ from app.routing.state import NOBODY
 from backends.clock import Clock
 
 PAUSE_S = 1.0
+PROBE_S = 1.0
+"""How long a probe token holds without being renewed."""
+
 PATIENCE = 2
 """Rounds without an answer, in a row, before it is asked less often."""
 
@@ -53,6 +56,12 @@ class Sharer:
         self._up = False
         self._ages_s: dict[str, float] = {}
         self._told: set[str] = set()
+        self._lease_ends_ns: dict[str, int] = {}
+        self._probed_ns: dict[str, int] = {}
+        self._known: frozenset[str] = frozenset()
+        self._wanted_elsewhere: set[str] = set()
+        self._grow_ns = 0
+        self._wanted = asyncio.Event()
 
     def follow(self, config: Sharing) -> None:
         """Share as configured from now on; the same configuration changes nothing."""
@@ -60,6 +69,8 @@ class Sharer:
             return
         self._config = config
         self._end()
+        self._fleet().caps.wanted = self._wanted.set
+        self._lease_ends_ns = {}
         self._alone()
         if isinstance(config, RedisSharing):
             store = self._open_store(config)
@@ -92,8 +103,9 @@ class Sharer:
             while True:
                 began_ns = self._clock.now_ns()
                 await self._round(config, store)
+                await self._leases(config, store)
                 pause_s = config.interval_s if self._faults < PATIENCE else max(PAUSE_S, config.interval_s)
-                await self._clock.sleep_until(began_ns + int(pause_s * 1e9))
+                await self._pause(began_ns, int(pause_s * 1e9))
         finally:
             await self._leave(store)
 
@@ -107,10 +119,73 @@ class Sharer:
         finally:
             await store.aclose()
 
+    async def _pause(self, began_ns: int, pause_ns: int) -> None:
+        """Until the next round; a quarter of that, if somebody finds no slot of a cap."""
+        until_ns = began_ns + pause_ns
+        if self._faults:
+            await self._clock.sleep_until(until_ns)
+            return
+        await self._clock.sleep_until(began_ns + pause_ns // 4)
+        waits = [asyncio.ensure_future(each) for each in (self._clock.sleep_until(until_ns), self._wanted.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._wanted.clear()
+            for each in waits:
+                each.cancel()
+
+    async def _leases(self, config: RedisSharing, store: Store) -> None:
+        """Renew what is used of each cap and a little more; what runs out is replaced by this process's part."""
+        caps, lease_ns = self._fleet().caps, int(config.row_ttl_s * 1e9)
+        for name, cap in caps.caps.items() if caps.shared else ():
+            began_ns = self._clock.now_ns()
+            if self._up:
+                slots = self._slots(name, cap, began_ns)
+                caps.allow(name, min(slots, caps.allowed[name]), began_ns)  # before others may have the rest
+                used = caps.used.get(name, 0)
+                try:
+                    grant = await store.lease(name, self._process, cap, max(slots, used), used, config.row_ttl_s)
+                except StoreError as error:
+                    self._gone("lease", error)
+                else:
+                    self._lease_ends_ns[name] = began_ns + lease_ns
+                    (self._wanted_elsewhere.add if grant.wanted else self._wanted_elsewhere.discard)(name)
+                    caps.allow(name, min(slots, grant.slots), self._clock.now_ns())
+                    continue
+            if self._clock.now_ns() >= self._lease_ends_ns.get(name, 0):
+                caps.allow(name, leases.part(cap, self._process, self._known), self._clock.now_ns())
+
+    def _slots(self, name: str, cap: int, now_ns: int) -> int:
+        """How many to ask for; after an outage nothing more for a while: others' slots may not be known again yet."""
+        caps = self._fleet().caps
+        missed = name in caps.missed
+        caps.missed.discard(name)
+        elsewhere = name in self._wanted_elsewhere
+        used = caps.used.get(name, 0)
+        slots = leases.want(cap, self._process, self._known, used, missed=missed, wanted_elsewhere=elsewhere)
+        return min(slots, max(used, caps.allowed[name])) if now_ns < self._grow_ns else slots
+
+    async def _probes(self, store: Store, by_ns: int) -> None:
+        """Of all processes one at a time probes a backend; the others leave it alone meanwhile."""
+        health = self._fleet().health
+        for name in health.probing(by_ns):
+            try:
+                mine = await store.token(f"probe:{name}", self._process, PROBE_S)
+            except StoreError as error:
+                self._gone("token", error)
+                return
+            now_ns = self._clock.now_ns()
+            self._probed_ns[name] = 0 if mine else now_ns + int(PROBE_S * 1e9)
+            if not mine:
+                health.elsewhere(name, self._probed_ns[name], now_ns)
+
     async def _round(self, config: RedisSharing, store: Store) -> None:
         """Put and read once."""
         fleet, now_ns = self._fleet(), self._clock.now_ns()
-        row = rows.own_row(fleet.state, fleet.backends, {}, now_ns)
+        interval_ns, wall_ns = int(config.interval_s * 1e9), self._clock.wall_ns()
+        told = fleet.health.told(now_ns, 3 * interval_ns)
+        until_ms = {name: max(0, wall_ns + until_ns - now_ns) // 1_000_000 for name, until_ns in told.items()}
+        row = rows.own_row(fleet.state, fleet.backends, until_ms, now_ns)
         try:
             found = await store.exchange("load", self._process, rows.encode(row), config.row_ttl_s)
         except StoreError as error:
@@ -118,12 +193,14 @@ class Sharer:
             if self._read_ns is None or self._clock.now_ns() - self._read_ns > config.row_ttl_s * 1e9:
                 self._alone()
             return
-        self._back()
+        self._back(int(config.row_ttl_s * 1e9))
         decoded = {name: rows.decode(each.value) for name, each in found.items()}
-        told = {name: each for name, each in decoded.items() if each is not None}
+        rows_told = {name: each for name, each in decoded.items() if each is not None}
         self._read_ns = self._clock.now_ns()
-        self._ages_s = {name: found[name].age_s for name in told if name != self._process}
-        self._take(rows.merged(told, self._process))
+        self._ages_s = {name: found[name].age_s for name in rows_told if name != self._process}
+        self._known = frozenset(self._ages_s)
+        self._take(rows.merged(rows_told, self._process))
+        await self._probes(store, now_ns + 2 * interval_ns)
 
     def _take(self, others: Row) -> None:
         """The others' sum replaces what they told before."""
@@ -134,6 +211,11 @@ class Sharer:
         for name, each in known.items():
             fleet.state.load(name).others = each.others()
         self._told = set(known)
+        now_ns, wall_ns = self._clock.now_ns(), self._clock.wall_ns()
+        for name in fleet.backends:
+            until_ms = others.open_until_ms.get(name)
+            until_ns = 0 if until_ms is None else now_ns + until_ms * 1_000_000 - wall_ns
+            fleet.health.elsewhere(name, max(until_ns, self._probed_ns.get(name, 0)), now_ns)
 
     def _alone(self) -> None:
         """Nobody has told anything of late."""
@@ -154,8 +236,9 @@ class Sharer:
             self._up = False
             self._alone()
 
-    def _back(self) -> None:
+    def _back(self, lease_ns: int) -> None:
         if self._faults:
+            self._grow_ns = self._clock.now_ns() + lease_ns
             log.warning("shared state is back")
         self._up = True
         self._faults = 0

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import pytest
+
 from app.config.models import RedisSharing, SharingOff
 from app.fleet.fleet import Fleet
 from app.fleet.receipts import Receipts
@@ -28,6 +30,7 @@ class Shelf:
         self.down = False
         self.asked = 0
         self.closed = False
+        self.taken = False
 
     async def exchange(self, kind: str, process: str, row: bytes, ttl_s: float) -> dict[str, Found]:
         self.asked += 1
@@ -42,7 +45,7 @@ class Shelf:
             shelf.pop(process, None)
 
     async def token(self, name: str, process: str, ttl_s: float) -> bool:
-        return not self.down
+        return not self.taken
 
     async def lease(self, name: str, process: str, cap: int, want: int, used: int, lease_s: float) -> Grant:
         return Grant(0, False)
@@ -122,6 +125,48 @@ async def test_without_answers_the_last_word_stands_until_it_is_too_old() -> Non
         status = scene.sharer.status()
         assert status is not None
         assert status.processes == 2
+
+
+async def test_a_breaker_that_opened_elsewhere_shuts_here_and_ours_is_told() -> None:
+    async with sharing() as scene:
+        wall_ms = scene.clock.wall_ns() // 1_000_000
+        scene.shelf.rows["load"] = {
+            name: encode(Row({}, {"a": wall_ms + ms})) for name, ms in (("x", 4000), ("y", 100))
+        }
+        await scene.rounds(1)
+        gate = scene.fleet.state.gates["a"]
+        assert gate.reason == "breaker_elsewhere"
+        assert abs(gate.until_ns - 4_000_000_000) <= 2_000_000
+        breaker = scene.fleet.health.breaker("b")
+        for _ in range(5):
+            ticket = scene.fleet.health.begin("b", scene.clock.now_ns())
+            scene.fleet.health.failed("b", ticket, None, scene.clock.now_ns())
+        await scene.rounds(0.5)
+        own = decode(scene.shelf.rows["load"]["me"])
+        assert own is not None
+        assert own.open_until_ms == {"b": pytest.approx(wall_ms + breaker.until_ns / 1e6, abs=1)}
+        del scene.shelf.rows["load"]["x"]
+        await scene.rounds(0.5)
+        assert "a" not in scene.fleet.state.gates, "who has nothing to say any more shuts nothing"
+
+
+async def test_one_process_probes_at_a_time() -> None:
+    async with sharing() as scene:
+        await scene.rounds(0.1)
+        for _ in range(5):
+            ticket = scene.fleet.health.begin("b", scene.clock.now_ns())
+            scene.fleet.health.failed("b", ticket, None, scene.clock.now_ns())
+        scene.shelf.taken = True
+        open_ns = scene.fleet.health.breaker("b").until_ns
+        await scene.clock.advance_to(open_ns + 100_000_000)
+        assert scene.fleet.state.gates["b"].reason == "breaker_elsewhere"
+        assert scene.fleet.state.gates["b"].until_ns > scene.clock.now_ns(), "another one has the token"
+        scene.shelf.taken = False
+        await scene.rounds(0.3)
+        assert "b" not in scene.fleet.state.gates
+        scene.shelf.taken = scene.shelf.down = True
+        await scene.rounds(0.3)
+        assert "b" not in scene.fleet.state.gates, "nobody to ask: every process decides for itself"
 
 
 async def test_another_configuration_ends_the_old_loop_and_off_shares_nothing() -> None:
