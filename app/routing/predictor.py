@@ -172,14 +172,19 @@ def _harm(load: Load, lengths: Lengths, prompt_s: float, step_s: float, now_ns: 
     """How many of those there are expected to miss their pace for the reading of this prompt.
 
     An answer of N tokens can be held up for (N - 1) (SLO - step) in all, whenever that is. So a prompt that takes P
-    breaks answers of fewer than x = P / (SLO - step) tokens, of those that have not made as many yet.
+    breaks answers of fewer than x = P / (SLO - step) tokens, of those that have not made as many yet. When other
+    processes' answers began is not told: they are taken to be of all ages.
     """
-    slo_s = load.tightest_tpot_slo_s
-    if slo_s is None or slo_s <= step_s:
+    others = load.others
+    slo_s = min(load.tightest_tpot_slo_s or inf, others.tightest_tpot_slo_s or inf)
+    if slo_s == inf or slo_s <= step_s:
         return 0.0
     tokens = prompt_s / (slo_s - step_s)
     short = lengths.shorter(tokens + 1.0)
-    return short and short * load.begun_since(now_ns - int(tokens * step_s * 1e9))
+    if not short:
+        return 0.0
+    begun = load.begun_since(now_ns - int(tokens * step_s * 1e9))
+    return short * (begun + others.sequences * min(1.0, tokens / lengths.completion_tokens))
 
 
 def _pace(terms: Terms, slow: float, decode_s: float, left_s: float) -> Pace:

@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 
 from app.routing.prefixes import PrefixTable
 from app.routing.reading import Reading
-from app.routing.residuals import RESIDUAL_LIMIT, Residuals
+from app.routing.residuals import RESIDUAL_LIMIT, SHRINK, Prior, Residuals
 from app.routing.types import Outcome, Prediction, Reservation
 
 SLOWNESS_RATE = 0.02
@@ -148,9 +148,10 @@ class Load:
 class Slowness:
     """By how much the profile's seconds are stretched (`factor`), as a slow exponential mean of log ratios."""
 
-    __slots__ = ("factor", "log", "samples")
+    __slots__ = ("factor", "log", "prior", "samples")
 
     def __init__(self) -> None:
+        self.prior: Prior | None = None
         self.factor = 1.0
         self.log = 0.0
         self.samples = 0
@@ -163,7 +164,17 @@ class Slowness:
 
     def put(self, log_factor: float, samples: int) -> None:
         """Set it."""
-        self.log, self.samples, self.factor = log_factor, samples, exp(log_factor)
+        self.log, self.samples = log_factor, samples
+        if (prior := self.prior) is None:
+            self.factor = exp(log_factor)
+        else:
+            weight = min(SHRINK, prior.samples)
+            self.factor = exp((samples * log_factor + weight * prior.centre) / (samples + weight))
+
+    def share(self, prior: Prior | None) -> None:
+        """What others have found; it counts as 20 samples at most."""
+        self.prior = prior
+        self.put(self.log, self.samples)
 
 
 class Learned:

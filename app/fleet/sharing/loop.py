@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from app.config.models import RedisSharing, Sharing
 from app.fleet.fleet import Fleet
-from app.fleet.sharing import leases, rows
+from app.fleet.sharing import learned, leases, rows
 from app.fleet.sharing.rows import Row
 from app.fleet.sharing.store import Store, StoreError
 from app.metering.types import SharingStatus
@@ -23,6 +23,9 @@ from backends.clock import Clock
 PAUSE_S = 1.0
 PROBE_S = 1.0
 """How long a probe token holds without being renewed."""
+
+LEARNED_TTL_S = 600.0
+"""How long what a process has learned outlives it."""
 
 PATIENCE = 2
 """Rounds without an answer, in a row, before it is asked less often."""
@@ -61,6 +64,7 @@ class Sharer:
         self._known: frozenset[str] = frozenset()
         self._wanted_elsewhere: set[str] = set()
         self._grow_ns = 0
+        self._learned_due_ns = 0
         self._wanted = asyncio.Event()
 
     def follow(self, config: Sharing) -> None:
@@ -104,6 +108,7 @@ class Sharer:
                 began_ns = self._clock.now_ns()
                 await self._round(config, store)
                 await self._leases(config, store)
+                await self._learned(config, store)
                 pause_s = config.interval_s if self._faults < PATIENCE else max(PAUSE_S, config.interval_s)
                 await self._pause(began_ns, int(pause_s * 1e9))
         finally:
@@ -164,6 +169,27 @@ class Sharer:
         used = caps.used.get(name, 0)
         slots = leases.want(cap, self._process, self._known, used, missed=missed, wanted_elsewhere=elsewhere)
         return min(slots, max(used, caps.allowed[name])) if now_ns < self._grow_ns else slots
+
+    async def _learned(self, config: RedisSharing, store: Store) -> None:
+        """Tell what was observed here, and begin from what was observed elsewhere."""
+        now_ns = self._clock.now_ns()
+        if not self._up or now_ns < self._learned_due_ns:
+            return
+        self._learned_due_ns = now_ns + int(config.learned_interval_s * 1e9)
+        fleet = self._fleet()
+        row = learned.encode(learned.own(fleet.state, fleet.snapshot, now_ns))
+        try:
+            found = await store.exchange("learned", self._process, row, LEARNED_TTL_S)
+        except StoreError as error:
+            self._gone("learned", error)
+            return
+        told = {
+            name: learned.faded(each, found[name].age_s)
+            for name, each in ((name, learned.decode(one.value)) for name, one in found.items())
+            if each is not None
+        }
+        fleet = self._fleet()
+        learned.take(fleet.state, fleet.snapshot, learned.merged(told, self._process))
 
     async def _probes(self, store: Store, by_ns: int) -> None:
         """Of all processes one at a time probes a backend; the others leave it alone meanwhile."""
