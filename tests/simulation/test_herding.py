@@ -24,9 +24,9 @@ MODEL = "llama-3.1-8b"
 LEARNED_NS = 5 * NS
 
 
-def arrivals(count: int, rate: float) -> list[Arrival]:
+def arrivals(count: int, rate: float, seed: int) -> list[Arrival]:
     """Poisson arrivals with chat-like lengths, no two prompts alike."""
-    rng, at_s, made = random.Random(7), 0.0, list[Arrival]()
+    rng, at_s, made = random.Random(7 + seed), 0.0, list[Arrival]()
     for _ in range(count):
         at_s += rng.expovariate(rate)
         prompt, answer = rng.lognormvariate(6.5, 1.0), rng.lognormvariate(4.8, 0.8)
@@ -81,12 +81,12 @@ class Herd(Simulation):
 
 
 @lru_cache
-def attainment(routers: int, age_s: float | None, count: int, rate: float) -> tuple[float, float]:
+def attainment(routers: int, age_s: float | None, count: int, rate: float, seed: int = 0) -> tuple[float, float]:
     """Percent of the requests that met every promise: of the first half, in which routers learn, and the second."""
     served = list[Served]()
-    made = stage(load(None), 0, Rows())
+    made = stage(load(None), seed, Rows())
     age_ns = None if age_s is None else int(age_s * NS)
-    Herd(made, routers, age_ns, served.append).run(arrivals(count, rate))
+    Herd(made, routers, age_ns, served.append).run(arrivals(count, rate, seed))
     assert len(served) == count
     served.sort(key=lambda each: each.at_s)
     half = count // 2

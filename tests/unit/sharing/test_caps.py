@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.config.load import load
 from app.fleet.fleet import Fleet
 from app.fleet.receipts import Receipts
 from app.fleet.sharing.leases import part, want
+from app.replay.runs import Ledgered
+from app.replay.stage import stage
 from app.routing.types import Reservation
 from tests.builders import make_policy, make_request, make_snapshot, make_view
 from tests.fakes import ScriptedBackend
@@ -84,3 +90,12 @@ def test_nobody_asks_for_more_than_the_cap_nor_for_nothing_while_it_wants(
     assert slots >= 1 or (elsewhere and not used and not missed)
     if elsewhere:
         assert slots <= max(1, part(cap, "me", others))
+
+
+def test_a_replay_shares_with_nobody_and_leases_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "turnout.yaml"
+    path.write_text('version: 1\nextends: shipped\nsharing: {type: redis, url: "redis://nowhere"}\n')
+    loaded = load(path)
+    capped = tuple(each.model_copy(update={"max_in_flight": 1}) for each in loaded.config.backends)
+    made = stage(replace(loaded, config=loaded.config.model_copy(update={"backends": capped})), 0, Ledgered())
+    assert set(made.fleet.caps.allowed.values()) == {1}

@@ -11,12 +11,14 @@ import pytest
 from app.config.models import RedisSharing, SharingOff
 from app.fleet.fleet import Fleet
 from app.fleet.receipts import Receipts
+from app.fleet.sharing import learned
 from app.fleet.sharing.loop import Sharer
 from app.fleet.sharing.rows import Row, Share, decode, encode
 from app.fleet.sharing.store import Found, Grant, StoreError
-from app.routing.state import NOBODY, Others
+from app.routing.predictor import predict
+from app.routing.state import NOBODY, Others, RoutingState
 from backends.clock import VirtualClock
-from tests.builders import make_policy, make_request, make_snapshot, make_view
+from tests.builders import make_candidate, make_outcome, make_policy, make_request, make_snapshot, make_view
 from tests.fakes import ScriptedBackend
 
 CONFIG = RedisSharing(type="redis", url="redis://nowhere")
@@ -167,6 +169,23 @@ async def test_one_process_probes_at_a_time() -> None:
         scene.shelf.taken = scene.shelf.down = True
         await scene.rounds(0.3)
         assert "b" not in scene.fleet.state.gates, "nobody to ask: every process decides for itself"
+
+
+async def test_what_others_learned_is_taken_in_and_what_was_learned_here_is_told() -> None:
+    async with sharing() as scene:
+        view = make_view("a")
+        teacher = RoutingState()
+        for _ in range(100):
+            now_ns, request = scene.clock.now_ns(), make_request()
+            chosen = make_candidate(view)._replace(prediction=predict(request, view, teacher, "reference", now_ns))
+            teacher.observe(make_outcome(chosen=chosen, ttft_s=3 * chosen.prediction.prior_ttft_s), now_ns)
+        row = learned.own(teacher, scene.fleet.snapshot, scene.clock.now_ns())
+        scene.shelf.rows["learned"] = {"other": learned.encode(row), "newer": b"?"}
+        before = predict(make_request(), view, scene.fleet.state, "reference", 0).ttft_s
+        await scene.rounds(6)
+        after = predict(make_request(), view, scene.fleet.state, "reference", scene.clock.now_ns()).ttft_s
+        assert after > 1.5 * before
+        assert learned.decode(scene.shelf.rows["learned"]["me"]) == {}, "nothing was observed here"
 
 
 async def test_another_configuration_ends_the_old_loop_and_off_shares_nothing() -> None:
