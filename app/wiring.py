@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,7 @@ from app.cache.base import ResponseCache
 from app.cache.build import build as build_cache
 from app.config.changes import same_backend
 from app.config.load import LoadedConfig, load, redacted, to_spec
-from app.config.models import BackendConfig, CacheOff, Config, LiveBackendConfig
+from app.config.models import BackendConfig, CacheOff, Config, LiveBackendConfig, RedisSharing
 from app.dispatch.build import terms
 from app.dispatch.dispatcher import Dispatcher
 from app.edition import Edition, Spent
@@ -29,6 +30,8 @@ from app.fleet.build import snapshot as build_snapshot
 from app.fleet.fleet import Fleet
 from app.fleet.monitor import Monitor, Page, Target
 from app.fleet.receipts import Receipts
+from app.fleet.sharing.loop import Sharer
+from app.fleet.sharing.store import Store
 from app.fleet.state_file import dump
 from app.ids import Ids
 from app.metering import cost
@@ -55,6 +58,7 @@ class Gateway:
     ledger: Ledger
     reloader: Reloader
     monitor: Monitor
+    sharer: Sharer
     _why_not_ready: list[str]
 
     @property
@@ -87,6 +91,8 @@ class Gateway:
             await self.fleet.start()
             stack.push_async_callback(self.monitor.aclose)
             self.monitor.watch(_targets(self.edition))
+            stack.push_async_callback(self.sharer.aclose)
+            self.sharer.follow(self.edition.loaded.config.sharing)
             stack.push_async_callback(self.reloader.aclose)
             self.reloader.start()
             self._why_not_ready.clear()
@@ -130,9 +136,19 @@ def build(
         lambda backend, signal: metrics.monitor_failures.add((backend, signal)),
     )
 
+    sharer = Sharer(
+        lambda: reloader.current.fleet,
+        clock,
+        secrets.token_hex(8),
+        _store,
+        lambda operation: metrics.sharing_errors.add((operation,)),
+    )
+    metrics.sharing = sharer.status
+
     def install(edition: Edition) -> None:
         front.hot = edition.hot
         monitor.watch(_targets(edition))
+        sharer.follow(edition.loaded.config.sharing)
         press.installed(edition)
 
     reloader = Reloader(first, read or partial(load, loaded.path), press.edition, install, metrics, clock)
@@ -147,8 +163,10 @@ def build(
 
     press.installed(first)
     front = Front(first.hot, CommonHeaders(public, headers, press.ids, clock), lambda: gateway.running())
-    admin = CommonHeaders(admin_api(_Desk(reloader, metrics, monitor, clock, why_not_ready)), headers, press.ids, clock)
-    gateway = Gateway(front, admin, metrics, ledger, reloader, monitor, why_not_ready)
+    admin = CommonHeaders(
+        admin_api(_Desk(reloader, metrics, monitor, sharer, clock, why_not_ready)), headers, press.ids, clock
+    )
+    gateway = Gateway(front, admin, metrics, ledger, reloader, monitor, sharer, why_not_ready)
     return gateway
 
 
@@ -202,6 +220,11 @@ class _Press:
         """An edition has begun to serve."""
         config = edition.loaded.config
         self.metrics.configured(config.models, edition.loaded.hash, _reference_names(config))
+        edition.fleet.caps.configure(
+            {each.name: each.max_in_flight for each in config.backends if each.max_in_flight is not None},
+            shared=isinstance(config.sharing, RedisSharing),
+            now_ns=self.clock.now_ns(),
+        )
         self.metrics.held = lambda: depth_by_class(edition.dispatch.queue)
         edition.fleet.receipts.resize(config.routing.receipts_kept)
 
@@ -213,6 +236,7 @@ class _Desk:
     reloader: Reloader
     shown: Metrics
     monitor: Monitor
+    sharer: Sharer
     clock: Clock
     why_not_ready: list[str]
 
@@ -240,6 +264,7 @@ class _Desk:
                 "drained": fleet.drained(),
                 "failing": [name for name in fleet.backends if fleet.troubles.of(name) is not None],
             },
+            "sharing": None if (shared := self.sharer.status()) is None else shared._asdict(),
             "in_flight": sum(load.sequences for load in fleet.state.loads.values()),
         }
 
@@ -278,6 +303,12 @@ def _page(target: Target) -> Page:
     """Imported where there is one: an emulated fleet needs no HTTP client."""
     page: Page = import_module("backends.upstream.page").Page(target.name, target.metrics_url, target.timeout_s)
     return page
+
+
+def _store(config: RedisSharing) -> Store:
+    """Imported where it is configured."""
+    store: Store = import_module("app.fleet.sharing.redis").RedisStore(config)
+    return store
 
 
 def _signals(monitor: Monitor) -> Iterable[SignalGauge]:

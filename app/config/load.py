@@ -145,8 +145,9 @@ def redacted(config: Config) -> dict[str, Any]:
     for backend in dump["backends"]:
         if backend.get("api_key") is not None:
             backend["api_key"] = SECRET
-    if "url" in dump["cache"]:
-        dump["cache"]["url"] = _without_secrets(dump["cache"]["url"])
+    for section in ("cache", "sharing"):
+        if "url" in dump[section]:
+            dump[section]["url"] = _without_secrets(dump[section]["url"])
     return dump
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from pydantic import Discriminator, Field, Tag, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from app.config.deciding import DispatchConfig, PolicyConfig, RoutingConfig, SloConfig
 from app.config.section import Confidence, Name, PositiveInt, Ratio, Section, Usd
@@ -102,6 +102,7 @@ class _Backend(Section):
     name: Name
     pricing: Pricing
     drained: bool = False
+    max_in_flight: PositiveInt | None = None
 
 
 class EmulatedBackendConfig(_Backend):
@@ -256,6 +257,23 @@ def _port_is_one(parts: SplitResult) -> bool:
         return False
 
 
+def _redis_url(url: str) -> str:
+    """The client library looks at most of this only when it connects, which is too late to say so.
+
+    Raises: ValueError.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        if not parts.hostname or not _port_is_one(parts):
+            raise ValueError("needs a host and, if any, a port from 1 to 65535")
+        if not re.fullmatch(r"(/\d*)?", parts.path):
+            raise ValueError("the path must be a database's number")
+    unknown = set(parse_qs(parts.query, keep_blank_values=True)) - REDIS_URL_OPTIONS
+    if unknown:
+        raise ValueError(f"unknown options in the URL: {', '.join(sorted(unknown))}")
+    return url
+
+
 class RedisCache(CacheWhen):
     """Shared between processes. Past `timeout_ms` a lookup counts as a miss; Redis gone never fails a request."""
 
@@ -267,20 +285,42 @@ class RedisCache(CacheWhen):
     @field_validator("url")
     @classmethod
     def _usable(cls, url: str) -> str:
-        """The client library looks at most of this only when it connects, which is too late to say so."""
-        parts = urlsplit(url)
-        if parts.scheme != "unix":
-            if not parts.hostname or not _port_is_one(parts):
-                raise ValueError("needs a host and, if any, a port from 1 to 65535")
-            if not re.fullmatch(r"(/\d*)?", parts.path):
-                raise ValueError("the path must be a database's number")
-        unknown = set(parse_qs(parts.query, keep_blank_values=True)) - REDIS_URL_OPTIONS
-        if unknown:
-            raise ValueError(f"unknown options in the URL: {', '.join(sorted(unknown))}")
-        return url
+        return _redis_url(url)
 
 
 Cache = Annotated[CacheOff | MemoryCache | RedisCache, Field(discriminator="type")]
+
+
+class SharingOff(Section):
+    """This process knows of no other."""
+
+    type: Literal["off"] = "off"
+
+
+class RedisSharing(Section):
+    """What several gateway processes tell one another (docs/sharing.md). Redis gone never fails a request."""
+
+    type: Literal["redis"]
+    url: str = Field(pattern=r"^(redis|rediss|unix)://", repr=False)
+    interval_s: float = Field(default=0.1, ge=0.01, le=10)
+    row_ttl_s: float = Field(default=3.0, ge=0.1, le=60)
+    learned_interval_s: float = Field(default=5.0, ge=0.1, le=600)
+    timeout_ms: float = Field(default=50.0, gt=0, le=1000)
+    key_prefix: Name = "turnout"
+
+    @field_validator("url")
+    @classmethod
+    def _usable(cls, url: str) -> str:
+        return _redis_url(url)
+
+    @model_validator(mode="after")
+    def _rows_outlive_a_round(self) -> Self:
+        if self.row_ttl_s < 3 * self.interval_s:
+            raise ValueError("row_ttl_s must be at least 3 x interval_s, or one late round makes a process vanish")
+        return self
+
+
+Sharing = Annotated[SharingOff | RedisSharing, Field(discriminator="type")]
 
 
 class LedgerConfig(Section):
@@ -307,4 +347,5 @@ class Config(Section):
     routing: RoutingConfig = RoutingConfig()
     dispatch: DispatchConfig = DispatchConfig()
     cache: Cache = MemoryCache(type="memory")
+    sharing: Sharing = SharingOff()
     ledger: LedgerConfig = LedgerConfig()

@@ -50,7 +50,7 @@ def nobody(decision: Decision, last_error: BackendError | None, endpoint: Endpoi
             code="over_max_cost",
         )
     retry_after_s = RETRY_AFTER_S if decision.retry_after_s is None else decision.retry_after_s
-    if "retry_after" in every_reason and every_reason <= PASSING:
+    if every_reason & {"retry_after", "full"} and every_reason <= PASSING:
         return Overloaded(f"every backend that could serve this is full ({listed})", retry_after_s=retry_after_s)
     if every_reason == {"drained"}:
         return NoBackend(f"every backend serving '{decision.request.model}' is drained", retry_after_s=RETRY_AFTER_S)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from app.errors import NotFound
-from app.fleet.health import GATES, LONGEST_RETRY_AFTER_S, Health
+from app.fleet.caps import Caps
+from app.fleet.health import FULL_S, GATES, LONGEST_RETRY_AFTER_S, Health
 from app.fleet.receipts import Receipts
 from app.fleet.troubles import Troubles
 from app.routing.policy import Policy
@@ -47,6 +48,7 @@ class Fleet:
         self.troubles = Troubles()
         self.health = Health(self.state.gates, seed)
         self.health.know(snapshot.views)
+        self.caps = Caps(self.health)
         self.released: Callable[[str, int], None] | None = None
         """Told which backend has room again, and when: held requests wait for that."""
         self.drained_by_hand: dict[str, bool] = {}
@@ -114,6 +116,7 @@ class Fleet:
         decision, delta = self._decide(request, now_ns)
         if delta.reservation is not None:
             self.state.reserve(delta.reservation, now_ns)
+            self.caps.take(delta.reservation.backend, now_ns)
             if decision.reason == "panic":
                 self.health.panics += 1
         for name, value in delta.sticky:
@@ -134,6 +137,7 @@ class Fleet:
     def release(self, reservation: Reservation, now_ns: int) -> None:
         """The request has left the backend."""
         self.state.release(reservation, now_ns)
+        self.caps.give(reservation.backend, now_ns)
         if self.released is not None:
             self.released(reservation.backend, now_ns)
 
@@ -159,6 +163,8 @@ class Fleet:
         )
         if decision.chosen is None and decision.reason == "no_candidates" and self.state.gates:
             decision, delta = self._panic(policy, decision, delta, now_ns)
+        if decision.rejected and self.caps.caps:
+            self.caps.miss(decision.rejected)
         receipts.keep(decision)
         return decision, delta
 
@@ -172,7 +178,11 @@ class Fleet:
             gates[name] = gate
             if decision.chosen is not None:
                 return decision._replace(reason="panic"), found
-        opens_ns = [gates[name].until_ns for name, reason in refused.rejected if name in gates and reason in GATES]
+        opens_ns = [
+            now_ns + int(FULL_S * 1e9) if reason == "full" else gates[name].until_ns
+            for name, reason in refused.rejected
+            if name in gates and reason in GATES
+        ]
         if not opens_ns:
             return refused, delta
         wait_s = min(max(0.001, (min(opens_ns) - now_ns) / 1e9), LONGEST_RETRY_AFTER_S)

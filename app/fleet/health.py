@@ -1,6 +1,7 @@
 """Who may be asked just now: breakers, outliers and requests to come back later, as gates the policy obeys.
 
-A gate shuts a backend until a time, with a reason: `breaker_open`, `breaker_probing`, `ejected`, `retry_after`. Where
+A gate shuts a backend until a time, with a reason: `breaker_open`, `breaker_probing`, `ejected`, `retry_after`,
+`breaker_elsewhere` (another process's breaker is open, or it is the one that probes), `full` (`app.fleet.caps`). Where
 several hold, the one that lasts longest stands. It decides by what it is told and when: no clock, no I/O, so that real
 and virtual time share it.
 """
@@ -11,7 +12,7 @@ import zlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from app.fleet.breaker import Breaker, BreakerState
+from app.fleet.breaker import JITTER, LONGEST_OPEN_S, Breaker, BreakerState
 from app.fleet.outliers import Outliers
 from app.routing.state import Gate
 from app.routing.types import BackendView, Candidate
@@ -36,11 +37,15 @@ EJECTED_SHARE = 3
 """One in so many of a model's backends may be shut as an outlier."""
 FORGIVEN_AFTER_NS = 60 * SECOND_NS
 
-GATES = frozenset({"breaker_open", "breaker_probing", "ejected", "cold", "retry_after"})
+GATES = frozenset({"breaker_open", "breaker_probing", "breaker_elsewhere", "ejected", "cold", "retry_after", "full"})
 """Every reason a gate may have."""
 
-PANICKED_BY = frozenset({"breaker_open", "breaker_probing", "ejected"})
+PANICKED_BY = frozenset({"breaker_open", "breaker_probing", "breaker_elsewhere", "ejected"})
 """Gates that are a guess. If they shut everybody, the guess is worse than trying."""
+
+
+PROBED_NS = 5 * SECOND_NS
+"""How long others leave a backend alone because it is half-open here: it may be that nobody asks it here."""
 
 
 class Look(NamedTuple):
@@ -129,6 +134,45 @@ class Health:
     def ejected(self, backend: str, now_ns: int) -> bool:
         """Whether it is shut as an outlier."""
         return self._shut.get(backend, {}).get("ejected", 0) > now_ns
+
+    def full(self, backend: str, *, full: bool, now_ns: int) -> None:
+        """All it may have in flight it has, or no longer. Outlasts every other reason: this one is no guess."""
+        shut = self._shut.get(backend, {})
+        if full == ("full" in shut):
+            return
+        if full:
+            self._shut.setdefault(backend, shut)["full"] = NEVER_NS + 1
+        else:
+            del shut["full"]
+        self._show(backend, now_ns)
+
+    def elsewhere(self, backend: str, until_ns: int, now_ns: int) -> None:
+        """Other processes say that it is to be left alone until then (0 = they say so no longer)."""
+        shut = self._shut.setdefault(backend, {})
+        if until_ns > now_ns:
+            shut["breaker_elsewhere"] = min(until_ns, now_ns + int(LONGEST_OPEN_S * (1 + JITTER) * SECOND_NS))
+        elif shut.pop("breaker_elsewhere", None) is None:
+            return
+        self._show(backend, now_ns)
+
+    def told(self, now_ns: int, ahead_ns: int) -> dict[str, int]:
+        """Until when others had better leave backends alone, as this process sees it: `ahead_ns` from now while it is
+        about to be probed from here."""
+        told = {}
+        for backend, breaker in self._breakers.items():
+            if breaker.state == "open" and breaker.until_ns > now_ns:
+                told[backend] = breaker.until_ns
+            elif breaker.state == "half_open" and now_ns - breaker.since_ns < PROBED_NS:
+                told[backend] = now_ns + ahead_ns
+        return told
+
+    def probing(self, by_ns: int) -> list[str]:
+        """Backends that may be probed from here by then."""
+        return [
+            backend
+            for backend, breaker in self._breakers.items()
+            if breaker.state == "half_open" or (breaker.state == "open" and breaker.until_ns <= by_ns)
+        ]
 
     def look(self, backend: str, now_ns: int) -> Look:
         """How things stand with a backend."""

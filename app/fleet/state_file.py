@@ -14,7 +14,7 @@ from app.errors import StateFileError
 from app.routing.prefixes import PrefixTable
 from app.routing.reading import Pace, Reading
 from app.routing.residuals import Residuals, Stratum
-from app.routing.state import Gate, Learned, Lengths, Load, RoutingState, Scraped
+from app.routing.state import Gate, Learned, Lengths, Load, Others, RoutingState, Scraped
 
 VERSION = 1
 
@@ -58,6 +58,7 @@ def _dump_load(load: Load, now_ns: int) -> Plain:
         "sequences": load.sequences,
         "resident_tokens": load.resident_tokens,
         "pending_prompt_tokens": load.pending_prompt_tokens,
+        "others": list(load.others),
         "tpot_slos": [[slo_s, count] for slo_s, count in load.tpot_slos.items()],
         "reading_s": load.reading_s,
         "reading_age_s": (now_ns - load.reading_ns) / NS,
@@ -81,6 +82,10 @@ def _load(data: Plain, now_ns: int) -> Load:
     load.pending_prompt_tokens = int(data["pending_prompt_tokens"])
     for slo_s, count in data["tpot_slos"]:
         load.promise(_number(slo_s), int(count))
+    if "others" in data:
+        sequences, tokens, prompt_s, reading_s, tightest_s = data["others"]
+        tightest_s = None if tightest_s is None else _number(tightest_s)
+        load.others = Others(int(sequences), int(tokens), _number(prompt_s), _number(reading_s), tightest_s)
     load.reading_s = _number(data["reading_s"])
     load.reading_ns = now_ns - _ns(data["reading_age_s"])
     load.heard.ns = now_ns - _ns(data["heard_age_s"])  # type: ignore[attr-defined]

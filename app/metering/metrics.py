@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from app.metering.cells import Buckets, Cells
+from app.metering.types import SharingStatus
 
 LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 640)
 TTFT_S = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40)
@@ -77,6 +78,8 @@ class Metrics:
         self._declare_histograms()
         self.held: Callable[[], Mapping[str, int]] = dict
         """How many requests wait in the gateway, by priority class; set by whoever has the queue."""
+        self.sharing: Callable[[], SharingStatus | None] = lambda: None
+        """How sharing with other processes goes; set by whoever shares."""
         self.reload_ok = True
         self.reloaded_wall_ns = 0
         self.config_hash = config_hash
@@ -173,6 +176,7 @@ class Metrics:
         self.disconnects = add("client_disconnects", "Clients that left early", ("phase",))
         self.rejections = add("rejections", "Requests turned away", ("tenant", "reason"))
         self.reloads = add("config_reloads", "Reloads by what came of them", ("result",))
+        self.sharing_errors = add("shared_state_errors", "Operations on the shared state that failed", ("operation",))
         self.ledger_dropped = add("ledger_dropped_rows", "Ledger rows lost because the queue was full", ())
         self.label_overflow = add("label_overflow", "Label values outside their closed set", ("label",))
 
@@ -240,6 +244,7 @@ class _Exported(Collector):
             held.add_metric((priority,), waiting)
         yield held
         yield from self._signal_families()
+        yield from _sharing_families(self._metrics.sharing())
         yield _info("turnout_config_info", "The running configuration", {"hash": self._metrics.config_hash})
         yield _info("turnout_build_info", "The running version", {"version": self._version})
         yield from self._metrics.reload_gauges()
@@ -298,6 +303,18 @@ def _health_families(backends: Iterable[BackendGauge]) -> Iterator[Metric]:
         if backend.gate is not None:
             gated.add_metric((backend.backend, backend.gate), 1)
     yield from (breaker, gated, ejections)
+
+
+def _sharing_families(status: SharingStatus | None) -> Iterator[Metric]:
+    """Families without a sample where nothing is shared."""
+    up = GaugeMetricFamily("turnout_shared_state_up", "Whether the shared state answered the last time")
+    processes = GaugeMetricFamily("turnout_shared_state_processes", "Gateway processes that told of late")
+    age = GaugeMetricFamily("turnout_shared_state_age_seconds", "How old the oldest of the others' rows is")
+    if status is not None:
+        up.add_metric((), status.up)
+        processes.add_metric((), status.processes)
+        age.add_metric((), status.oldest_row_s)
+    yield from (up, processes, age)
 
 
 def _info(name: str, documentation: str, labels: Mapping[str, str]) -> GaugeMetricFamily:

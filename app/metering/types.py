@@ -53,3 +53,12 @@ class Bill(NamedTuple):
     list_price: CostLines | None
     reference: CostLines | None
     saved_nusd: int | None = None
+
+
+class SharingStatus(NamedTuple):
+    """How sharing with other processes goes: whether the store answered the last time, how many processes told of late
+    (this one included), and how old the oldest of the others' rows is."""
+
+    up: bool
+    processes: int
+    oldest_row_s: float

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from app import wiring
 from app.config.load import LoadedConfig, emulated_spec
-from app.config.models import CacheOff, EmulatedBackendConfig
+from app.config.models import CacheOff, EmulatedBackendConfig, SharingOff
 from app.dispatch.build import terms
 from app.dispatch.terms import Terms
 from app.fleet.fleet import Fleet
@@ -112,7 +112,8 @@ def stage(loaded: LoadedConfig, seed: int, rows: Rows) -> Stage:
         update={"seed": config.routing.seed + SEED_STRIDE * seed, "receipts_kept": RECEIPTS_KEPT}
     )
     policies = {**baselines(), **config.policies}
-    update = {"backends": emulated, "routing": routing, "policies": policies, "cache": CacheOff(type="off")}
+    alone = {"cache": CacheOff(type="off"), "sharing": SharingOff()}
+    update = {"backends": emulated, "routing": routing, "policies": policies, **alone}
     loaded = replace(loaded, config=config.model_copy(update=update))
     clock = VirtualClock()
     backends: dict[str, EmulatedBackend] = {}

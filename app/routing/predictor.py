@@ -13,8 +13,9 @@
     harm  = expected broken promises of pace among those there (`_harm`)
 
 Strata are load (idle; busy; queued, when there is a wait) x size (binary digits of u, or of the expected answer).
-The prior sees the profile and this gateway's own count of what is in flight: never an emulator's state, which a router
-of real servers has not.
+The prior sees the profile, this gateway's own count of what is in flight and what other processes tell of theirs
+(`Load.others`: their sequences and context add to n, their unread prompts to the wait): never an emulator's state,
+which a router of real servers has not.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def _forecast(
         slow, slow_decode = (1.0, 1.0) if learned is None else (learned.reading.factor, learned.decoding.factor)
         prompt_s = (token_s * unread + (pair_s and _bend_s(pair_s, prompt_tokens, cached))) * slow
         load = loads.get(view.name)
-        if load is None or not load.sequences:
+        if load is None or not (load.sequences or load.others.sequences):
             stratum, level, wait_s, harm = IDLE, 0, 0.0, 0.0
             step_s = tpot_s = (decode_s + sequence_s * choices + context_s * own_context) * slow_decode
             ttft_s = base_s * slow + prompt_s
@@ -115,10 +116,10 @@ def _forecast(
                 terms, load, slow, slow_decode, choices, own_context, prompt_s, answer_tokens, now_ns
             )
             stratum = QUEUED if wait_s > 0.0 else BUSY
-            level = load.sequences.bit_length() << 6
+            level = (load.sequences + load.others.sequences).bit_length() << 6
             harm = 0.0
-            slo_s = load.tightest_tpot_slo_s
-            if slo_s is not None and slo_s > step_s and (load.begun or load.reading.waiting):
+            slo_s = load.tightest_s()
+            if slo_s is not None and slo_s > step_s:
                 harm = _harm(load, lengths, prompt_s, slo_s, step_s, read_s, now_ns)
         ttft_key, tpot_key = stratum + size, level + answer_size
         first, first_q90, later, later_q90 = _corrected(learned, ttft_s, tpot_s, ttft_key, tpot_key, now_ns)
@@ -167,7 +168,9 @@ def _beside_others(
 ) -> tuple[Pace, float, float, float, float, float]:
     """(pace, a step without prompts, TPOT0, TTFT0, how much of that is waiting, position read) beside others."""
     base_s, network_s, _, _, decode_s, sequence_s, context_s, limit, room, prefill, _, _, _ = terms
-    sequences, context = load.sequences + choices, load.resident_tokens + own_context
+    others = load.others
+    sequences = load.sequences + others.sequences + choices
+    context = load.resident_tokens + others.resident_tokens + own_context
     crowd = 0.0
     step_s = sequence_s * sequences + context_s * context
     if sequences > limit or context > room:
@@ -179,10 +182,11 @@ def _beside_others(
     if prefill == "parallel":
         wait_s = crowd * answer_tokens * step_s
         return pace, step_s, step_s, base_s * slow + 0.5 * step_s + prompt_s + wait_s, wait_s, load.reading.sent_s
-    share = load.reading_s * 1e9 / (READING_TAU_NS + now_ns - load.reading_ns)
+    share = load.reading_s * 1e9 / (READING_TAU_NS + now_ns - load.reading_ns) + others.reading_s * 1e9 / READING_TAU_NS
     tpot_s = step_s / (1.0 - (share if share < MOST_READING else MOST_READING))
     reading_s, behind_s, read_s = load.reading.takes_s(prompt_s, pace, now_ns)
     crowd_s = crowd * answer_tokens * tpot_s
+    crowd_s += others.prompt_s
     return pace, step_s, tpot_s, network_s + reading_s + crowd_s, behind_s + crowd_s, read_s
 
 
@@ -194,7 +198,8 @@ def _harm(
     An answer of N tokens can be held up for (N - 1) (SLO - step) in all. One that began when prompts had been read up
     to r will have been held up for (sent + this prompt - r), whatever comes later; so with F the learned law of lengths
     it is broken with probability F(x) - F(j), where x - 1 tokens would bear that and j have been made already. Answers
-    begun lately are looked at 1, 2, 4, 8 ... back, each standing for those between.
+    begun lately are looked at 1, 2, 4, 8 ... back, each standing for those between. When other processes' answers began
+    is not told: they are taken to be of all ages.
     """
     reading = load.reading
     per_token_s, shorter = slo_s - step_s, lengths.shorter
@@ -203,6 +208,9 @@ def _harm(
     if pending := len(reading.waiting):
         held_s = prompt_s + 0.5 * (reading.sent_s - reading.read_s)
         harm = pending * shorter(held_s / per_token_s + 1.0)
+    if others := load.others.sequences:
+        tokens = prompt_s / per_token_s
+        harm += others * shorter(tokens + 1.0) * min(1.0, tokens / lengths.completion_tokens)
     begun, back, step = load.begun, 1, 1
     while back <= len(begun):
         since_ns, at_s = begun[-back]

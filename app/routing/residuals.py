@@ -18,6 +18,9 @@ Who is asked is chosen by these very forecasts, and those that err on the low si
 checked against what was claimed, and `trim` moves by 0.02 (missed - 0.1) with each outcome (adaptive conformal
 inference: its long-run coverage is 0.9 whatever the data do).
 
+What other processes have observed (`Prior`, by `app.fleet.sharing`) stands in for what is not known here: centre and
+quantile start from it by n / (n + 20) of its n, and the own centre is then believed by n / (n + 20) too.
+
 Source: split conformal prediction (Vovk et al.) with strata as in llm-d's latency predictor; Gibbs and Candes (2021)
 for the trim.
 """
@@ -26,8 +29,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
+from collections.abc import Mapping
 from math import ceil, exp, log
 from statistics import median
+from typing import NamedTuple
 
 QUANTILE = 0.9
 PRIOR_Q90 = 1.3
@@ -43,13 +48,24 @@ REFRESH_NS = 1_000_000_000
 DRIFT_RUN = 8
 TRIM_RATE, MOST_TRIM = 0.02, 0.7
 FEWEST_FOR_DRIFT = 20
+POOL = -1
+"""The key of all strata together among priors."""
+
+
+class Prior(NamedTuple):
+    """What others have observed of a stratum: mean residual, 0.9 quantile of the centred ones, how many."""
+
+    centre: float
+    q90: float
+    samples: int
 
 
 class Stratum:
     """The residuals of one bucket, and the factors made from them."""
 
     __slots__ = (
-        "centre", "factor", "factor_q90", "fresh_until_ns", "made_from", "ranked", "samples", "seen_ns", "window",
+        "centre", "factor", "factor_q90", "fresh_until_ns", "made_from", "prior", "ranked", "samples", "seen_ns",
+        "window",
     )  # fmt: skip
 
     def __init__(self, centre: float = 0.0) -> None:
@@ -58,6 +74,7 @@ class Stratum:
         self.seen_ns = 0
         self.window: deque[float] = deque()
         self.ranked: list[float] = []
+        self.prior: Prior | None = None
         self.factor = 1.0
         self.factor_q90 = PRIOR_Q90
         self.made_from = -1
@@ -99,6 +116,18 @@ class Stratum:
         effective = self.effective_samples(now_ns)
         return effective / (effective + SHRINK)
 
+    def beside(self, centre: float, quantile: float, now_ns: int) -> tuple[float, float]:
+        """(centre, quantile) as this stratum has them, given what holds where it knows nothing."""
+        own = self.freshness(now_ns)
+        if (prior := self.prior) is not None:
+            believed = prior.samples / (prior.samples + SHRINK)
+            centre += (prior.centre - centre) * believed
+            quantile += (prior.q90 - quantile) * believed
+            own *= self.samples / (self.samples + SHRINK)
+        believed = self.weight(now_ns)
+        quantile = believed * self.quantile(QUANTILE) + (1.0 - believed) * quantile
+        return centre + (self.centre - centre) * own, quantile
+
     def side(self, residual: float) -> int:
         """1 above the 0.9 quantile, -1 below the 0.1 quantile, else 0."""
         centred = residual - self.centre
@@ -137,17 +166,22 @@ class Residuals:
     def refresh(self, stratum: Stratum, now_ns: int) -> None:
         """Make a stratum's factors anew: due when `version` has moved on or `fresh_until_ns` has passed."""
         pool = self.pool
-        believed = pool.weight(now_ns)
-        quantile = believed * pool.quantile(QUANTILE) + (1.0 - believed) * PRIOR_Q90_LOG
-        centre = pool.centre * pool.freshness(now_ns)
+        centre, quantile = pool.beside(0.0, PRIOR_Q90_LOG, now_ns)
         if stratum is not pool:
-            believed = stratum.weight(now_ns)
-            quantile = believed * stratum.quantile(QUANTILE) + (1.0 - believed) * quantile
-            centre += (stratum.centre - centre) * stratum.freshness(now_ns)
+            centre, quantile = stratum.beside(centre, quantile, now_ns)
         stratum.factor = exp(centre)
         stratum.factor_q90 = exp(centre + max(0.0, quantile + self.trim))
         stratum.made_from = self.version
         stratum.fresh_until_ns = now_ns + REFRESH_NS
+
+    def share(self, priors: Mapping[int, Prior]) -> None:
+        """What others have observed, by stratum; replaces what they told before."""
+        self.pool.prior = priors.get(POOL)
+        for key in priors.keys() - self.strata.keys() - {POOL}:
+            self.strata[key] = Stratum(self.pool.centre)
+        for key, stratum in self.strata.items():
+            stratum.prior = priors.get(key)
+        self.version += 1
 
     def _watch_for_drift(self, stratum: Stratum, residual: float) -> None:
         """Count residuals in a row on one side of the usual; enough of them move every centre at once."""

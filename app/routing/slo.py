@@ -70,7 +70,10 @@ def fitted(
         load = loads.get(view.name)
         in_flight, resident_s, tpot_slo_s = 0, None, own_tpot_slo_s
         if load is not None:
-            in_flight, resident_s = load.sequences, load.tightest_tpot_slo_s
+            in_flight, resident_s = load.sequences + load.others.sequences, load.tightest_tpot_slo_s
+            others_s = load.others.tightest_tpot_slo_s
+            if others_s is not None and (resident_s is None or others_s < resident_s):
+                resident_s = others_s
             if resident_s is not None and resident_s < tpot_slo_s:
                 tpot_slo_s = resident_s
         largest = prediction[1] / ttft_slo_s

@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 
 from app.routing.prefixes import PrefixTable
 from app.routing.reading import Reading
-from app.routing.residuals import RESIDUAL_LIMIT, Residuals
+from app.routing.residuals import RESIDUAL_LIMIT, SHRINK, Prior, Residuals
 from app.routing.types import Outcome, Prediction, Reservation
 
 SLOWNESS_RATE = 0.02
@@ -59,8 +59,24 @@ class LastToken:
         return self.ns
 
 
+class Others(NamedTuple):
+    """What other gateway processes have in flight at a backend (`app.fleet.sharing`): apart from the own count.
+
+    `prompt_s` is how long their prompts that wait still take to be read, `reading_s` prompt time they sent of late.
+    """
+
+    sequences: int = 0
+    resident_tokens: int = 0
+    prompt_s: float = 0.0
+    reading_s: float = 0.0
+    tightest_tpot_slo_s: float | None = None
+
+
+NOBODY = Others()
+
+
 class Load:
-    """What one backend has in flight.
+    """What one backend has in flight, by this gateway's count; `others` is what other processes have.
 
     `sequences` decode or wait; `resident_tokens` is their expected context (half the answer counted); `reading` are the
     prompts among them that have not been read. `tightest_tpot_slo_s` is the strictest pace promised to those already
@@ -70,7 +86,7 @@ class Load:
     """
 
     __slots__ = (
-        "begun", "heard", "pending_prompt_tokens", "reading", "reading_ns", "reading_s", "resident_tokens",
+        "begun", "heard", "others", "pending_prompt_tokens", "reading", "reading_ns", "reading_s", "resident_tokens",
         "sequences", "tightest_tpot_slo_s", "tpot_slos",
     )  # fmt: skip
 
@@ -84,7 +100,13 @@ class Load:
         self.reading_s = 0.0
         self.reading_ns = 0
         self.begun: list[tuple[int, float]] = []
+        self.others = NOBODY
         self.tpot_slos: dict[float, int] = {}
+
+    def tightest_s(self) -> float | None:
+        """The strictest pace promised to anybody there, by whatever process."""
+        own_s, others_s = self.tightest_tpot_slo_s, self.others.tightest_tpot_slo_s
+        return own_s if others_s is None or (own_s is not None and own_s < others_s) else others_s
 
     def join(self, reservation: Reservation, now_ns: int) -> None:
         """One request more."""
@@ -126,9 +148,10 @@ class Load:
 class Slowness:
     """By how much the profile's seconds are stretched (`factor`), as a slow exponential mean of log ratios."""
 
-    __slots__ = ("factor", "log", "samples")
+    __slots__ = ("factor", "log", "prior", "samples")
 
     def __init__(self) -> None:
+        self.prior: Prior | None = None
         self.factor = 1.0
         self.log = 0.0
         self.samples = 0
@@ -141,7 +164,17 @@ class Slowness:
 
     def put(self, log_factor: float, samples: int) -> None:
         """Set it."""
-        self.log, self.samples, self.factor = log_factor, samples, exp(log_factor)
+        self.log, self.samples = log_factor, samples
+        if (prior := self.prior) is None:
+            self.factor = exp(log_factor)
+        else:
+            weight = min(SHRINK, prior.samples)
+            self.factor = exp((samples * log_factor + weight * prior.centre) / (samples + weight))
+
+    def share(self, prior: Prior | None) -> None:
+        """What others have found; it counts as 20 samples at most."""
+        self.prior = prior
+        self.put(self.log, self.samples)
 
 
 class Learned:

@@ -1,0 +1,117 @@
+"""What a process tells of its load, and how others' rows are merged. Pure: no I/O, no clock.
+
+A row has one writer and is replaced whole; whoever reads adds up the rows of distinct other processes. Counts are
+integers (tokens, microseconds), so that the order in which rows come changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from app.routing.state import READING_TAU_NS, Load, Others, RoutingState
+
+VERSION = 1
+MOST = 1 << 52
+"""No honest count is larger; more would not survive JSON everywhere."""
+
+
+class Share(NamedTuple):
+    """A process's load at one backend: sequences, context tokens, microseconds of unread prompts and of prompts sent of
+    late, and the tightest pace promised (microseconds, None = none)."""
+
+    sequences: int = 0
+    resident_tokens: int = 0
+    prompt_us: int = 0
+    reading_us: int = 0
+    tightest_us: int | None = None
+
+    def __add__(self, other: Share) -> Share:  # type: ignore[override]
+        """Both together. Commutative and associative; `Share()` changes nothing."""
+        return Share(
+            self.sequences + other.sequences,
+            self.resident_tokens + other.resident_tokens,
+            self.prompt_us + other.prompt_us,
+            self.reading_us + other.reading_us,
+            min((each for each in (self.tightest_us, other.tightest_us) if each is not None), default=None),
+        )
+
+    def others(self) -> Others:
+        """As the predictor takes it."""
+        tightest_s = None if self.tightest_us is None else self.tightest_us / 1e6
+        return Others(self.sequences, self.resident_tokens, self.prompt_us / 1e6, self.reading_us / 1e6, tightest_s)
+
+
+class Row(NamedTuple):
+    """All that a process tells every interval: its load, and until when (wall-clock milliseconds) its breakers are
+    open, both by backend."""
+
+    loads: Mapping[str, Share]
+    open_until_ms: Mapping[str, int]
+
+
+def share(load: Load, now_ns: int) -> Share:
+    """This process's own part; never what others told it."""
+    faded = READING_TAU_NS / (READING_TAU_NS + now_ns - load.reading_ns)
+    tightest_s = load.tightest_tpot_slo_s
+    return Share(
+        max(0, load.sequences),
+        max(0, load.resident_tokens),
+        int(load.reading.pending_s(now_ns) * 1e6),
+        int(load.reading_s * faded * 1e6),
+        None if tightest_s is None else int(tightest_s * 1e6),
+    )
+
+
+def own_row(state: RoutingState, backends: Iterable[str], open_until_ms: Mapping[str, int], now_ns: int) -> Row:
+    """The row of this process; idle backends need no word."""
+    loads = {name: share(state.loads[name], now_ns) for name in backends if name in state.loads}
+    return Row({name: each for name, each in loads.items() if each != Share()}, open_until_ms)
+
+
+def encode(row: Row) -> bytes:
+    """As it is stored."""
+    plain = {"v": VERSION, "loads": row.loads, "open": row.open_until_ms}
+    return json.dumps(plain, separators=(",", ":")).encode()
+
+
+def decode(text: bytes) -> Row | None:
+    """What another process told; None for what this version does not understand, as if it were not there."""
+    try:
+        plain = json.loads(text)
+        if plain["v"] != VERSION:
+            return None
+        loads = {str(name): _share(each) for name, each in plain["loads"].items()}
+        return Row(loads, {str(name): _count(until_ms) for name, until_ms in plain["open"].items()})
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def merged(rows: Mapping[str, Row], own: str) -> Row:
+    """The sum over all processes but this one, and the latest time a breaker is open until."""
+    loads: dict[str, Share] = {}
+    open_until_ms: dict[str, int] = {}
+    for process, row in rows.items():
+        if process == own:
+            continue
+        for name, each in row.loads.items():
+            loads[name] = loads.get(name, Share()) + each
+        for name, until_ms in row.open_until_ms.items():
+            open_until_ms[name] = max(until_ms, open_until_ms.get(name, 0))
+    return Row(loads, open_until_ms)
+
+
+def _share(plain: Any) -> Share:
+    """Raises: ValueError; TypeError."""
+    *counts, tightest_us = plain
+    sequences, resident_tokens, prompt_us, reading_us = map(_count, counts)
+    tightest = None if tightest_us is None else max(1, _count(tightest_us))
+    return Share(sequences, resident_tokens, prompt_us, reading_us, tightest)
+
+
+def _count(value: Any) -> int:
+    """Raises: ValueError."""
+    if type(value) is not int or not 0 <= value <= MOST:
+        raise ValueError("no count")
+    return value

@@ -1,0 +1,93 @@
+"""Rows of other processes add up, whatever the order, and the own one is never counted twice."""
+
+from __future__ import annotations
+
+import json
+from functools import reduce
+from operator import add
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.fleet.sharing.rows import Row, Share, decode, encode, merged, own_row
+from app.routing.reading import Pace
+from app.routing.state import NOBODY, Others, RoutingState
+from app.routing.types import Reservation
+
+S = 1_000_000_000
+counts = st.integers(0, 1 << 30)
+shares = st.builds(Share, counts, counts, counts, counts, st.none() | st.integers(1, 1 << 30))
+names = st.sampled_from(["a", "b", "c"])
+some_rows = st.builds(Row, st.dictionaries(names, shares), st.dictionaries(names, counts))
+processes = st.dictionaries(st.sampled_from(["p1", "p2", "p3", "p4"]), some_rows)
+
+
+@given(shares, shares, shares)
+def test_sums_commute_and_associate(one: Share, two: Share, three: Share) -> None:
+    assert one + two == two + one
+    assert (one + two) + three == one + (two + three)
+    assert one + Share() == one
+
+
+@given(processes, st.sampled_from(["p1", "p2", "nobody"]), st.randoms())
+def test_merging_is_the_sum_over_distinct_others_in_any_order(rows: dict[str, Row], own: str, random: Any) -> None:
+    shuffled = list(rows.items())
+    random.shuffle(shuffled)
+    found = merged(dict(shuffled), own)
+    assert found == merged(rows, own)
+    others = [row for name, row in rows.items() if name != own]
+    for name in "abc":
+        told = [row.loads[name] for row in others if name in row.loads]
+        assert found.loads.get(name, Share()) == reduce(add, told, Share())
+        until = [row.open_until_ms[name] for row in others if name in row.open_until_ms]
+        assert found.open_until_ms.get(name) == max(until, default=None)
+
+
+@given(some_rows)
+def test_a_row_comes_back_as_it_was_stored(row: Row) -> None:
+    assert decode(encode(row)) == row
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"v":2,"loads":{},"open":{}}', '{"v":1,"loads":{"a":[1,2]},"open":{}}', "nonsense", "\xff",
+     '{"v":1,"loads":{"a":[1,2,3,-4,null]},"open":{}}', '{"v":1,"loads":{"a":[1,2,3,1e9,null]},"open":{}}',
+     '{"v":1,"loads":{},"open":{"a":true}}', '{"v":1,"loads":7,"open":{}}'],
+)  # fmt: skip
+def test_what_is_not_understood_is_as_if_it_were_not_there(text: str) -> None:
+    assert decode(text.encode("latin-1")) is None
+
+
+@given(st.binary())
+def test_any_bytes_are_a_row_or_none(text: bytes) -> None:
+    row = decode(text)
+    assert row is None or isinstance(row, Row)
+
+
+def reservation(ticket: int, prompt_s: float = 2.0) -> Reservation:
+    pace = Pace(0.0, 0.01, 1.0, 0)
+    return Reservation("a", 1, 1000, 0.05, prompt_s=prompt_s, resident_tokens=1100, pace=pace, ticket=ticket)
+
+
+def test_a_process_tells_its_own_part_and_never_what_it_was_told() -> None:
+    state = RoutingState()
+    state.reserve(reservation(1), 0)
+    state.load("a").others = Others(7, 7, 7.0, 7.0, 0.001)
+    state.load("idle")
+    told = own_row(state, ["a", "idle", "unseen"], {}, 0)
+    assert told == Row({"a": Share(1, 1100, 2_000_000, 2_000_000, 50_000)}, {})
+    assert json.loads(encode(told))["loads"] == {"a": [1, 1100, 2_000_000, 2_000_000, 50_000]}
+
+
+def test_prompts_on_their_way_fade_as_they_are_read() -> None:
+    state = RoutingState()
+    state.reserve(reservation(1), 0)
+    assert [own_row(state, ["a"], {}, now).loads["a"].prompt_us for now in (0, S // 2, 2 * S, 9 * S)] == [
+        2_000_000, 1_500_000, pytest.approx(10_000, abs=1), 0,
+    ]  # fmt: skip
+    state.first_token(reservation(1), 3 * S)
+    state.release(reservation(1), 3 * S)
+    assert own_row(state, ["a"], {}, 3 * S).loads["a"]._replace(reading_us=0) == Share()
+    assert Share().others() == NOBODY
