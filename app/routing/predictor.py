@@ -20,13 +20,14 @@ which a router of real servers has not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Literal
 
 from app.routing.reading import Pace
 from app.routing.residuals import PRIOR_Q90
 from app.routing.state import READING_TAU_NS, Learned, Lengths, Load, RoutingState
+from app.routing.strangers import loads_with_strangers
 from app.routing.types import BackendView, Prediction, RouteRequest, Terms
 from backends.types import STRAIGHT_PROMPT_TOKENS
 
@@ -56,7 +57,8 @@ def forecaster(basis: CostBasis) -> Forecast:
     def forecast(
         request: RouteRequest, views: Sequence[BackendView], state: RoutingState, now_ns: int
     ) -> list[Prediction]:
-        return _forecast(request, views, state, now_ns, priced)
+        loads = loads_with_strangers(state, views, now_ns) if state.scraped else state.loads
+        return _forecast(request, views, state, loads, now_ns, priced)
 
     return forecast
 
@@ -85,14 +87,19 @@ def costs_nusd(
 
 
 def _forecast(
-    request: RouteRequest, views: Sequence[BackendView], state: RoutingState, now_ns: int, priced: int
+    request: RouteRequest,
+    views: Sequence[BackendView],
+    state: RoutingState,
+    loads: Mapping[str, Load],
+    now_ns: int,
+    priced: int,
 ) -> list[Prediction]:
     """One pass over the views; `priced` says which of their price lists holds."""
     choices, prompt_tokens, blocks = request.choices, request.prompt_tokens, request.blocks
     answer_tokens = request.completion_tokens / choices
     own_context = choices * (request.longest_prompt_tokens + answer_tokens / 2)
     prompt_size, answer_size = prompt_tokens.bit_length(), int(answer_tokens).bit_length()
-    loads, learned_of, lengths = state.loads, state.learned, state.lengths.get(request.model, UNKNOWN_LENGTHS)
+    learned_of, lengths = state.learned, state.lengths.get(request.model, UNKNOWN_LENGTHS)
     predictions = []
     for view in views:
         terms = view.terms
@@ -106,8 +113,9 @@ def _forecast(
         slow, slow_decode = (1.0, 1.0) if learned is None else (learned.reading.factor, learned.decoding.factor)
         prompt_s = (token_s * unread + (pair_s and _bend_s(pair_s, prompt_tokens, cached))) * slow
         load = loads.get(view.name)
+        harm, wait_s, level = 0.0, 0.0, 0
         if load is None or not (load.sequences or load.others.sequences):
-            stratum, level, wait_s, harm = IDLE, 0, 0.0, 0.0
+            stratum = IDLE
             step_s = tpot_s = (decode_s + sequence_s * choices + context_s * own_context) * slow_decode
             ttft_s = base_s * slow + prompt_s
             pace = _pace(terms, slow, step_s, 0.0)
@@ -117,7 +125,6 @@ def _forecast(
             )
             stratum = QUEUED if wait_s > 0.0 else BUSY
             level = (load.sequences + load.others.sequences).bit_length() << 6
-            harm = 0.0
             slo_s = load.tightest_s()
             if slo_s is not None and slo_s > step_s:
                 harm = _harm(load, lengths, prompt_s, slo_s, step_s, read_s, now_ns)
