@@ -83,9 +83,9 @@ def _load(data: Plain, now_ns: int) -> Load:
     for slo_s, count in data["tpot_slos"]:
         load.promise(_number(slo_s), int(count))
     if "others" in data:
-        sequences, tokens, prompt_s, reading_s, tightest_s = data["others"]
+        sequences, tokens, prompt_tokens, reading_s, tightest_s = data["others"]
         tightest_s = None if tightest_s is None else _number(tightest_s)
-        load.others = Others(int(sequences), int(tokens), _number(prompt_s), _number(reading_s), tightest_s)
+        load.others = Others(int(sequences), int(tokens), int(prompt_tokens), _number(reading_s), tightest_s)
     load.reading_s = _number(data["reading_s"])
     load.reading_ns = now_ns - _ns(data["reading_age_s"])
     load.heard.ns = now_ns - _ns(data["heard_age_s"])  # type: ignore[attr-defined]

@@ -174,7 +174,7 @@ def _beside_others(
     now_ns: int,
 ) -> tuple[Pace, float, float, float, float, float]:
     """(pace, a step without prompts, TPOT0, TTFT0, how much of that is waiting, position read) beside others."""
-    base_s, network_s, _, _, decode_s, sequence_s, context_s, limit, room, prefill, _, _, _ = terms
+    base_s, network_s, token_s, _, decode_s, sequence_s, context_s, limit, room, prefill, _, _, _ = terms
     others = load.others
     sequences = load.sequences + others.sequences + choices
     context = load.resident_tokens + others.resident_tokens + own_context
@@ -193,7 +193,7 @@ def _beside_others(
     tpot_s = step_s / (1.0 - (share if share < MOST_READING else MOST_READING))
     reading_s, behind_s, read_s = load.reading.takes_s(prompt_s, pace, now_ns)
     crowd_s = crowd * answer_tokens * tpot_s
-    crowd_s += others.prompt_s
+    crowd_s += others.prompt_tokens * token_s * slow
     return pace, step_s, tpot_s, network_s + reading_s + crowd_s, behind_s + crowd_s, read_s
 
 

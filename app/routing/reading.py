@@ -111,13 +111,6 @@ class Reading:
         self.read_s = until_s if self.read_s < position_s <= until_s else position_s
         self._begin(now_ns)
 
-    def pending_s(self, now_ns: int) -> float:
-        """How long reading what has been sent and not been read still takes."""
-        if not self.waiting:
-            return 0.0
-        read_s, chunk_s, start_ns, _ = self._at(now_ns)
-        return max(0.0, self.sent_s - read_s - min(chunk_s, max(0.0, (now_ns - start_ns) / 1e9)))
-
     def forget(self, ticket: int) -> None:
         """It was never read: it failed, or was called off."""
         self.waiting.pop(ticket, None)

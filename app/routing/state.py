@@ -62,12 +62,13 @@ class LastToken:
 class Others(NamedTuple):
     """What other gateway processes have in flight at a backend (`app.fleet.sharing`): apart from the own count.
 
-    `prompt_s` is how long their prompts that wait still take to be read, `reading_s` prompt time they sent of late.
+    `prompt_tokens` are of prompts whose first token has not come (who sees only a part of the traffic does not
+    know how far they have been read), `reading_s` prompt time they sent of late.
     """
 
     sequences: int = 0
     resident_tokens: int = 0
-    prompt_s: float = 0.0
+    prompt_tokens: int = 0
     reading_s: float = 0.0
     tightest_tpot_slo_s: float | None = None
 

@@ -62,7 +62,7 @@ class Service:
         self.now += 1
         self.most = max(self.most, self.now)
         try:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.25)
         finally:
             self.now -= 1
         self.answered += 1
@@ -146,15 +146,15 @@ async def test_the_cap_holds_over_eight_processes_and_survives_kill_9(server: Re
             async with load([url for url, _, _ in started]) as statuses:
                 await full(service, 20)
                 held = service.answered
-                while service.answered < held + 200:
+                while service.answered < held + 64:
                     await asyncio.sleep(0.01)
                 started[0][2].kill()
-                await asyncio.sleep(0.2)  # its requests at the service end
+                await asyncio.sleep(0.4)  # its requests at the service end
                 back_s = await full(service, 5 * LEASE_S)
-                print(f"\nthe whole cap is in use again {0.2 + back_s:.2f} s after kill -9 (lease {LEASE_S} s)")
-                assert back_s <= LEASE_S + 1.5
+                print(f"\nthe whole cap is in use again {0.4 + back_s:.2f} s after kill -9 (lease {LEASE_S} s)")
+                assert back_s <= LEASE_S + 3
                 seen = service.answered
-                while service.answered < seen + 200:
+                while service.answered < seen + 64:
                     await asyncio.sleep(0.01)
             assert service.most == CAP
             assert set(statuses) == {200, 429}

@@ -18,12 +18,12 @@ MOST = 1 << 52
 
 
 class Share(NamedTuple):
-    """A process's load at one backend: sequences, context tokens, microseconds of unread prompts and of prompts sent of
-    late, and the tightest pace promised (microseconds, None = none)."""
+    """A process's load at one backend: sequences, context tokens, tokens of prompts without a first token, microseconds
+    of prompts sent of late, and the tightest pace promised (microseconds, None = none)."""
 
     sequences: int = 0
     resident_tokens: int = 0
-    prompt_us: int = 0
+    prompt_tokens: int = 0
     reading_us: int = 0
     tightest_us: int | None = None
 
@@ -32,7 +32,7 @@ class Share(NamedTuple):
         return Share(
             self.sequences + other.sequences,
             self.resident_tokens + other.resident_tokens,
-            self.prompt_us + other.prompt_us,
+            self.prompt_tokens + other.prompt_tokens,
             self.reading_us + other.reading_us,
             min((each for each in (self.tightest_us, other.tightest_us) if each is not None), default=None),
         )
@@ -40,7 +40,7 @@ class Share(NamedTuple):
     def others(self) -> Others:
         """As the predictor takes it."""
         tightest_s = None if self.tightest_us is None else self.tightest_us / 1e6
-        return Others(self.sequences, self.resident_tokens, self.prompt_us / 1e6, self.reading_us / 1e6, tightest_s)
+        return Others(self.sequences, self.resident_tokens, self.prompt_tokens, self.reading_us / 1e6, tightest_s)
 
 
 class Row(NamedTuple):
@@ -58,7 +58,7 @@ def share(load: Load, now_ns: int) -> Share:
     return Share(
         max(0, load.sequences),
         max(0, load.resident_tokens),
-        int(load.reading.pending_s(now_ns) * 1e6),
+        max(0, load.pending_prompt_tokens),
         int(load.reading_s * faded * 1e6),
         None if tightest_s is None else int(tightest_s * 1e6),
     )
@@ -105,9 +105,9 @@ def merged(rows: Mapping[str, Row], own: str) -> Row:
 def _share(plain: Any) -> Share:
     """Raises: ValueError; TypeError."""
     *counts, tightest_us = plain
-    sequences, resident_tokens, prompt_us, reading_us = map(_count, counts)
+    sequences, resident_tokens, prompt_tokens, reading_us = map(_count, counts)
     tightest = None if tightest_us is None else max(1, _count(tightest_us))
-    return Share(sequences, resident_tokens, prompt_us, reading_us, tightest)
+    return Share(sequences, resident_tokens, prompt_tokens, reading_us, tightest)
 
 
 def _count(value: Any) -> int:

@@ -86,13 +86,13 @@ async def sharing() -> AsyncIterator[Scene]:
 async def test_others_are_added_up_apart_from_the_own_count() -> None:
     async with sharing() as scene:
         scene.other(a=Share(2, 100, 0, 0, 20_000))
-        scene.other("third", a=Share(1, 50, 500_000), unknown_here=Share(9))
+        scene.other("third", a=Share(1, 50, 500), unknown_here=Share(9))
         scene.shelf.rows["load"]["newer"] = b'{"v":99}'
         _, reservation = scene.fleet.decide(make_request(), 0)
         assert reservation is not None
         await scene.rounds(1)
         load = scene.fleet.state.load("a")
-        assert load.others == Others(3, 150, 0.5, 0.0, 0.02)
+        assert load.others == Others(3, 150, 500, 0.0, 0.02)
         assert "unknown_here" not in scene.fleet.state.loads
         own = decode(scene.shelf.rows["load"]["me"])
         assert own is not None

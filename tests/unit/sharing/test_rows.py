@@ -12,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.fleet.sharing.rows import Row, Share, decode, encode, merged, own_row
+from app.routing.predictor import predict
 from app.routing.reading import Pace
+from app.routing.slo import fitted
 from app.routing.state import NOBODY, Others, RoutingState
 from app.routing.types import Reservation
+from tests.builders import make_request, make_view
 
 S = 1_000_000_000
 counts = st.integers(0, 1 << 30)
@@ -74,20 +77,31 @@ def reservation(ticket: int, prompt_s: float = 2.0) -> Reservation:
 def test_a_process_tells_its_own_part_and_never_what_it_was_told() -> None:
     state = RoutingState()
     state.reserve(reservation(1), 0)
-    state.load("a").others = Others(7, 7, 7.0, 7.0, 0.001)
+    state.load("a").others = Others(7, 7, 7, 7.0, 0.001)
     state.load("idle")
     told = own_row(state, ["a", "idle", "unseen"], {}, 0)
-    assert told == Row({"a": Share(1, 1100, 2_000_000, 2_000_000, 50_000)}, {})
-    assert json.loads(encode(told))["loads"] == {"a": [1, 1100, 2_000_000, 2_000_000, 50_000]}
+    assert told == Row({"a": Share(1, 1100, 1000, 2_000_000, 50_000)}, {})
+    assert json.loads(encode(told))["loads"] == {"a": [1, 1100, 1000, 2_000_000, 50_000]}
 
 
-def test_prompts_on_their_way_fade_as_they_are_read() -> None:
+def test_a_prompt_is_unread_until_its_first_token() -> None:
     state = RoutingState()
     state.reserve(reservation(1), 0)
-    assert [own_row(state, ["a"], {}, now).loads["a"].prompt_us for now in (0, S // 2, 2 * S, 9 * S)] == [
-        2_000_000, 1_500_000, pytest.approx(10_000, abs=1), 0,
-    ]  # fmt: skip
+    assert [own_row(state, ["a"], {}, now).loads["a"].prompt_tokens for now in (0, 9 * S)] == [1000, 1000]
     state.first_token(reservation(1), 3 * S)
     state.release(reservation(1), 3 * S)
     assert own_row(state, ["a"], {}, 3 * S).loads["a"]._replace(reading_us=0) == Share()
     assert Share().others() == NOBODY
+
+
+def test_others_load_makes_a_newcomer_wait_and_binds_it_to_their_pace() -> None:
+    state, view, request = RoutingState(), make_view(), make_request()
+    idle = predict(request, view, state, "reference")
+    state.load("a").others = Others(8, 8000, 5000, 1.0, 0.001)
+    beside = predict(request, view, state, "reference")
+    assert beside.wait_s == pytest.approx(5000 * 1e-4)
+    assert beside.ttft_s > idle.ttft_s + 0.4
+    assert beside.tpot_s > idle.tpot_s
+    candidate = fitted([view], [beside], state.loads, request.slo, 0.05)[0]
+    assert candidate.in_flight == 8
+    assert "resident_tpot" in candidate.why_not
