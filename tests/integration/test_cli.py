@@ -117,7 +117,7 @@ def test_bench_fails_when_requests_fail(gateway: Addresses, trace: Path) -> None
     ("text", "says"),
     [
         ("", "line 1"),
-        ("A,B\n", "line 1: not a trace that is known"),
+        ("A,B\n", "line 1: expected the columns"),
         ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.68,x,4\n", "line 2"),
         ("TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,3,4\n", "line 2"),
         ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.68,0,4\n", "line 2: lengths"),

@@ -102,6 +102,6 @@ def test_others_load_makes_a_newcomer_wait_and_binds_it_to_their_pace() -> None:
     assert beside.wait_s == pytest.approx(5000 * 1e-4)
     assert beside.ttft_s > idle.ttft_s + 0.4
     assert beside.tpot_s > idle.tpot_s
-    candidate = fitted([view], [beside], state.loads, request.slo, 0.05)[0]
+    candidate = fitted([view], [beside], state.loads, request.slo, 0.05, 0.05)[0]
     assert candidate.in_flight == 8
     assert "resident_tpot" in candidate.why_not
