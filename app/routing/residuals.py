@@ -48,6 +48,9 @@ REFRESH_NS = 1_000_000_000
 DRIFT_RUN = 8
 TRIM_RATE, MOST_TRIM = 0.02, 0.7
 FEWEST_FOR_DRIFT = 20
+FEW_FOR_ALL = 4.0
+"""One odd request says little of all others: what is pooled counts for strata by n / (n + 4)."""
+
 POOL = -1
 """The key of all strata together among priors."""
 
@@ -167,6 +170,7 @@ class Residuals:
         """Make a stratum's factors anew: due when `version` has moved on or `fresh_until_ns` has passed."""
         pool = self.pool
         centre, quantile = pool.beside(0.0, PRIOR_Q90_LOG, now_ns)
+        centre *= pool.samples / (pool.samples + FEW_FOR_ALL)
         if stratum is not pool:
             centre, quantile = stratum.beside(centre, quantile, now_ns)
         stratum.factor = exp(centre)

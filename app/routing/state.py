@@ -25,7 +25,7 @@ from app.routing.types import Outcome, Prediction, Reservation
 
 SLOWNESS_RATE = 0.02
 MOSTLY_READING = 0.5
-"""Decode's share of an answer's time below which it teaches nothing about decode."""
+"""Share that reading must have of a TTFT, or decode of a TPOT, for it to teach how slow that is."""
 
 LENGTH_RATE = 0.05
 LENGTH_WINDOW = 256
@@ -197,7 +197,7 @@ class Learned:
     def learn_ttft(self, prediction: Prediction, ttft_s: float, now_ns: int) -> None:
         """Take an observed TTFT, in seconds."""
         self.ttft.learn(prediction.ttft_stratum, ttft_s, prediction.prior_ttft_s, now_ns, prediction.ttft_q90_s)
-        if prediction.wait_s <= 0.0:
+        if prediction.wait_s <= 0.0 and prediction.prompt_s >= MOSTLY_READING * prediction.prior_ttft_s:
             self.reading.learn(ttft_s, prediction.prior_ttft_s / prediction.slowness)
 
     def learn_tpot(self, prediction: Prediction, tpot_s: float, tokens: int, reading_s: float, now_ns: int) -> None:
