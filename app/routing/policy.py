@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from app.routing import exploration
 from app.routing.exploration import Exploration
@@ -18,8 +19,8 @@ from app.routing.state import RoutingState
 from app.routing.types import NO_FACTS, BackendView, Candidate, Decision, Delta, Reservation, RouteRequest, Snapshot
 
 NOTHING = Delta(None)
-FEW = 3
-"""So many of the cheapest are looked at first."""
+FEW = 2
+"""So many are looked at together, the cheapest first."""
 
 REFERENCE = forecaster("reference")
 
@@ -139,15 +140,19 @@ class Policy:
         """Candidates in order of cost as far as one of them may win, and the names of those that cannot."""
         costs = costs_nusd(request, views, state, now_ns, self.cost_basis)
         order = sorted(range(len(views)), key=costs.__getitem__)
-        candidates = self._candidates(request, [views[place] for place in order[:FEW]], state, now_ns)
-        rest = order[FEW:]
-        within = [place for place, candidate in zip(order, candidates, strict=False) if candidate.feasible]
-        if within:
-            limit = costs[within[0]] * reach
-            rest = [place for place in rest if costs[place] <= limit]
-        if rest:
-            candidates += self._candidates(request, [views[place] for place in rest], state, now_ns)
-        return candidates, tuple([views[place].name for place in order[FEW + len(rest) :]])
+        candidates: list[Candidate] = []
+        looked, limit = 0, inf
+        while looked < len(order) and costs[order[looked]] <= limit:
+            until = looked + FEW
+            if limit < inf:
+                until = next((at for at in range(looked, len(order)) if costs[order[at]] > limit), len(order))
+            found = self._candidates(request, [views[place] for place in order[looked:until]], state, now_ns)
+            if limit == inf:
+                feasible = [place for place, each in zip(order[looked:], found, strict=False) if each.feasible]
+                limit = costs[feasible[0]] * reach if feasible else inf
+            candidates += found
+            looked += len(found)
+        return candidates, tuple([views[place].name for place in order[looked:]])
 
     def _scored(self, request: RouteRequest, candidate: Candidate) -> Candidate:
         scores = tuple(

@@ -153,11 +153,11 @@ def _corrected(
         return ttft_s, ttft_s * PRIOR_Q90, tpot_s, tpot_s * PRIOR_Q90
     residuals = learned.ttft
     first = residuals.strata.get(ttft_key, residuals.pool)
-    if first.made_from != residuals.version or now_ns > first.fresh_until_ns:
+    if first.made_from != first.samples or now_ns > first.fresh_until_ns:
         residuals.refresh(first, now_ns)
     residuals = learned.tpot
     later = residuals.strata.get(tpot_key, residuals.pool)
-    if later.made_from != residuals.version or now_ns > later.fresh_until_ns:
+    if later.made_from != later.samples or now_ns > later.fresh_until_ns:
         residuals.refresh(later, now_ns)
     return ttft_s * first.factor, ttft_s * first.factor_q90, tpot_s * later.factor, tpot_s * later.factor_q90
 

@@ -21,17 +21,27 @@ TRUST_RATE = 0.05
 class PrefixTable:
     """Blocks of one backend, least recently used first, with the time until which each is believed."""
 
-    __slots__ = ("trust", "until_ns")
+    __slots__ = ("_asked", "_now_ns", "_share", "trust", "until_ns")
 
     def __init__(self) -> None:
         self.until_ns: dict[int, int] = {}
         self.trust = 1.0
+        self._asked: Sequence[int] = ()
+        self._now_ns = 0
+        self._share = 0.0
 
     def __len__(self) -> int:
         return len(self.until_ns)
 
     def share(self, blocks: Sequence[int], now_ns: int) -> float:
         """Which share of a prompt's blocks is believed to be cached, 0..1, `trust` applied."""
+        if blocks is self._asked and now_ns == self._now_ns:  # a decision asks for the cost, then for the time
+            return self._share
+        self._asked, self._now_ns = blocks, now_ns
+        self._share = self._found(blocks, now_ns)
+        return self._share
+
+    def _found(self, blocks: Sequence[int], now_ns: int) -> float:
         known = self.until_ns
         if known.get(blocks[0], 0) <= now_ns:
             return 0.0
@@ -46,6 +56,7 @@ class PrefixTable:
 
     def dispatched(self, blocks: Sequence[int], most: int, now_ns: int) -> None:
         """A prompt is on its way; at most `most` blocks are remembered."""
+        self._asked = ()
         known, until_ns = self.until_ns, now_ns + UNCONFIRMED_NS
         for block in reversed(blocks):  # the first one last, so that it is forgotten last
             known[block] = max(known.pop(block, 0), until_ns)
@@ -56,6 +67,7 @@ class PrefixTable:
 
     def read(self, blocks: Sequence[int], now_ns: int) -> None:
         """It has been read: its blocks are there."""
+        self._asked = ()
         known, until_ns = self.until_ns, now_ns + TTL_NS
         for block in blocks:
             if block in known:

@@ -140,10 +140,9 @@ class Stratum:
 class Residuals:
     """Everything learned about one quantity (TTFT, say) of one deployment."""
 
-    __slots__ = ("_run", "_side", "pool", "strata", "trim", "version")
+    __slots__ = ("_run", "_side", "pool", "strata", "trim")
 
     def __init__(self) -> None:
-        self.version = 0
         self.trim = 0.0
         self.pool = Stratum()
         self.strata: dict[int, Stratum] = {}
@@ -164,10 +163,10 @@ class Residuals:
             self._watch_for_drift(stratum, residual)
         stratum.take(residual, now_ns)
         pool.take(residual, now_ns)
-        self.version += 1
 
     def refresh(self, stratum: Stratum, now_ns: int) -> None:
-        """Make a stratum's factors anew: due when `version` has moved on or `fresh_until_ns` has passed."""
+        """Make a stratum's factors anew: due when it has new samples or `fresh_until_ns` has passed (what all strata
+        know moves them within a second)."""
         pool = self.pool
         centre, quantile = pool.beside(0.0, PRIOR_Q90_LOG, now_ns)
         centre *= pool.samples / (pool.samples + FEW_FOR_ALL)
@@ -175,7 +174,7 @@ class Residuals:
             centre, quantile = stratum.beside(centre, quantile, now_ns)
         stratum.factor = exp(centre)
         stratum.factor_q90 = exp(centre + max(0.0, quantile + self.trim))
-        stratum.made_from = self.version
+        stratum.made_from = stratum.samples
         stratum.fresh_until_ns = now_ns + REFRESH_NS
 
     def share(self, priors: Mapping[int, Prior]) -> None:
@@ -183,9 +182,10 @@ class Residuals:
         self.pool.prior = priors.get(POOL)
         for key in priors.keys() - self.strata.keys() - {POOL}:
             self.strata[key] = Stratum(self.pool.centre)
+        self.pool.fresh_until_ns = -1
         for key, stratum in self.strata.items():
             stratum.prior = priors.get(key)
-        self.version += 1
+            stratum.fresh_until_ns = -1
 
     def _watch_for_drift(self, stratum: Stratum, residual: float) -> None:
         """Count residuals in a row on one side of the usual; enough of them move every centre at once."""
@@ -205,4 +205,5 @@ class Residuals:
             self.pool.forget_last()
         for each in (self.pool, *self.strata.values()):
             each.centre += shift
+            each.fresh_until_ns = -1
         run.clear()

@@ -100,5 +100,9 @@ COUNT, RATE = 6000, 200.0
 
 @pytest.mark.parametrize("age_s", [0.1, 0.5])
 def test_eight_routers_do_as_well_as_one(age_s: float) -> None:
-    one, eight = (sum(attainment(routers, each, COUNT, RATE)) / 2 for routers, each in ((1, 0.0), (8, age_s)))
+    """Mean over three seeds, cold start included."""
+    one, eight = (
+        sum(sum(attainment(routers, each, COUNT, RATE, seed)) for seed in range(3)) / 6
+        for routers, each in ((1, 0.0), (8, age_s))
+    )
     assert eight >= one - 1.0
