@@ -97,6 +97,17 @@ def compare(old: LoadedConfig, new: LoadedConfig) -> Changes:
     return Changes(old.hash, new.hash, backends, rebuilt, named, keys, sheets, tuple(refused))
 
 
+def lines(plain: Mapping[str, Any]) -> list[str]:
+    """What differs, for people, of `Changes.plain()` or what came of it as JSON: a line for each kind of thing."""
+    told: list[str] = []
+    for section, what in plain.items():
+        if isinstance(what, Mapping):
+            told += [f"  {section} {how}: {', '.join(names)}" for how, names in what.items() if names]
+        elif isinstance(what, list) and what and section != "warnings":
+            told.append(f"  {section}: {', '.join(what)}")
+    return told
+
+
 def same_backend(old: LoadedConfig, new: LoadedConfig, name: str) -> bool:
     """Whether a backend may run on: the same in everything it is built from, its datasheets included."""
     one, other = _backend(old, name), _backend(new, name)
