@@ -27,6 +27,7 @@ from app.replay.seeds import ORACLE
 from backends.errors import BackendConfigError
 
 MOVES_SHOWN = 20
+VALUE_SHOWN = 60
 ROWS = (
     ("requests that keep every promise", "good", 1.0, ",.7g"),
     ("of those promised anything, %", "slo_attainment", 100.0, ".2f"),
@@ -79,7 +80,8 @@ def command(
         one, other = _loaded(old, new)
         sides = [_side(replay, loaded, policy) for replay, loaded in zip(replays, (one, other), strict=True)]
         found = changes.compare(one, other)
-        summary = _rests_on(sides[0], sides[1], found.plain(), seeds)
+        settings = [setting._asdict() for setting in changes.settings(one, other)]
+        summary = {"changes": found.plain(), "settings": settings, **_rests_on(sides[0], sides[1], seeds)}
         if found or one.hash != other.hash:
             summary |= _played(sides[0], sides[1], seeds, jobs, quiet=as_json)
     except ConfigError as error:
@@ -122,11 +124,10 @@ def _side(replay: Replay, loaded: LoadedConfig, policy: str | None) -> Side:
     return Side(replay, name)
 
 
-def _rests_on(old: Side, new: Side, changed: dict[str, Any], seeds: int) -> dict[str, Any]:
+def _rests_on(old: Side, new: Side, seeds: int) -> dict[str, Any]:
     trace, replay = trace_of(old.replay), old.replay
     models = [model_of(side.replay, config_of(side.replay.config)) for side in (old, new)]
     return {
-        "changes": changed,
         "trace": {
             "name": trace.name,
             "format": trace.format,
@@ -165,6 +166,8 @@ def show(summary: Mapping[str, Any], console: Console) -> None:
     say(f"config {changed['from']} -> {changed['config']}")
     for line in changes.lines(changed):
         say(line)
+    for setting in summary["settings"]:
+        say(f"  {setting['path']}: {_value(setting['old'])} -> {_value(setting['new'])}")
     for what in ("policy", "model"):
         both = summary[what]
         if both["old"] != both["new"]:
@@ -219,6 +222,11 @@ def _show_figures(found: Mapping[str, Any], console: Console) -> None:
             "-" if apart is None else f"{apart * scale:+{form}}{_half(figure['ci95'], scale, form)}",
         )
     console.print(table)
+
+
+def _value(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= VALUE_SHOWN else f"{text[:VALUE_SHOWN]}..."
 
 
 def _plain(value: float | None, scale: float, form: str) -> str:

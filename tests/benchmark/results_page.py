@@ -98,8 +98,9 @@ def _bars(traces: Mapping[str, Sequence[Mapping[str, Any]]], capacities: Mapping
         yield f"| {_short(trace)} | {verdict.result}: {verdict.why} |"
     yield ""
     yield (
-        f"(a) `{bars.OURS}` has the lowest $ / 1k good of the policies evaluated that keep 99 %, with the paired 95 % interval "
-        "of the difference to each other one above 0 (*not settled* where it holds 0). The oracle does not compete. "
+        f"(a) `{bars.OURS}` has the lowest $ / 1k good of the policies evaluated that keep 99 %, with the paired "
+        "95 % interval of the difference to each other one above 0 (*not settled* where it holds 0). The oracle does "
+        "not compete. "
         f"(b) asked where the oracle keeps 99.5 %. (c) stretch: 3 %. {EMULATED.capitalize()}; made by `make results`."
     )
     yield ""

@@ -96,6 +96,7 @@ def test_only_what_no_decision_rests_on(old: Path, tmp_path: Path, trace: Path) 
     new.write_text(FLEET + "server: {port: 9000}\n")
     told = json.loads(run(old, new, "--trace", trace, "--json").stdout)
     assert told["changes"]["server"] == ["port"]
+    assert told["settings"] == [{"path": "server.port", "old": 8080, "new": 9000}]
     assert (told["difference"]["moved"]["requests"], told["difference"]["moves"]) == (0, [])
     assert all(figure["difference"] == 0 for figure in told["difference"]["figures"].values())
 
