@@ -59,8 +59,8 @@ def cheapest(table: Mapping[str, Any]) -> Verdict:
         return Verdict(PASS, "no other policy reaches 99 %")
     apart = [(row["policy"], *dearer(row, ours)) for row in others]
     policy, by, between = min(apart, key=lambda each: each[1])
-    told = f"next is {policy}, {by:+.1%}" + (
-        "" if between is None else f" (95 % interval {between[0]:+.1%} to {between[1]:+.1%})"
+    told = f"next is {policy}, {100 * by:+.1f} %" + (
+        "" if between is None else f" (95 % interval {100 * between[0]:+.1f} to {100 * between[1]:+.1f} %)"
     )
     if any(each is not None and each[1] < 0 for _, _, each in apart):
         return Verdict(MISS, told)
@@ -84,9 +84,9 @@ def regret(table: Mapping[str, Any]) -> Verdict:
     if ours is None or ours["regret"] is None:
         return Verdict(MISS, "unknown")
     between = ours["ci95"]["regret"]
-    half = "" if between is None else f" ±{(between[1] - between[0]) / 2:.1%}"
+    half = "" if between is None else f" ±{50 * (between[1] - between[0]):.1f}"
     stretch = ", stretch of 3 % too" if ours["regret"] <= REGRET_STRETCH else ""
-    return Verdict(PASS if ours["regret"] <= REGRET else MISS, f"{ours['regret']:.1%}{half}{stretch}")
+    return Verdict(PASS if ours["regret"] <= REGRET else MISS, f"{100 * ours['regret']:.1f}{half} %{stretch}")
 
 
 def telling(tables: Sequence[Mapping[str, Any]]) -> Verdict:
@@ -100,4 +100,4 @@ def telling(tables: Sequence[Mapping[str, Any]]) -> Verdict:
 
 
 def _percent(row: Mapping[str, Any] | None) -> str:
-    return "nothing" if row is None or row["slo_attainment"] is None else f"{row['slo_attainment']:.2%}"
+    return "nothing" if row is None or row["slo_attainment"] is None else f"{100 * row['slo_attainment']:.2f} %"

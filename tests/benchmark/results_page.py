@@ -176,7 +176,7 @@ def _figure(row: Mapping[str, Any], name: str, scale: float, form: str, *, inter
 
 def _load(table: Mapping[str, Any], capacity: Mapping[str, Any] | None) -> str:
     found = None if capacity is None else capacity["capacity"]["load"]
-    share = f", {table['load'] / found:.0%} of capacity" if found else ""
+    share = f", {100 * table['load'] / found:.0f} % of capacity" if found else ""
     return f"{table['load']:g}{share}"
 
 

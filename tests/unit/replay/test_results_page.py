@@ -40,7 +40,7 @@ def test_cheapest_is_told_by_pairs_not_by_the_spread_over_seeds() -> None:
     dearer = row("sglang", [1.1, 2.2, 3.3], 0.991)  # the intervals of both overlap wildly, the pairs are all +10 %
     verdict = bars.cheapest(table(OURS, ORACLE, dearer, row("bad", [0.1, 0.1, 0.1], 0.98)))
     assert verdict.result == bars.PASS
-    assert "next is sglang, +10.0%" in verdict.why
+    assert "next is sglang, +10.0 %" in verdict.why
 
 
 def test_the_oracle_does_not_compete_and_who_keeps_too_little_neither() -> None:
@@ -54,7 +54,7 @@ def test_cheapest_is_missed_or_not_settled() -> None:
     assert bars.cheapest(table(OURS, row("p2c", [1.1, 1.9, 3.05], 0.999))).result == bars.UNSETTLED
     assert bars.cheapest(table(row("cheapest-slo", [1.0], 0.995), row("p2c", [2.0], 0.999))).result == bars.UNSETTLED
     low = row("cheapest-slo", [1.0, 1.0], 0.98)
-    assert bars.cheapest(table(low)) == (bars.MISS, "cheapest-slo itself keeps 98.00%, below 99 %")
+    assert bars.cheapest(table(low)) == (bars.MISS, "cheapest-slo itself keeps 98.00 %, below 99 %")
     assert bars.cheapest(table(ORACLE)).result == bars.MISS
 
 
@@ -67,8 +67,8 @@ def test_kept_is_asked_where_the_oracle_keeps(ours: float, oracle: float, result
 
 
 def test_regret() -> None:
-    assert bars.regret(table(OURS)) == (bars.PASS, "5.0%")
-    assert bars.regret(table(row("cheapest-slo", [1.0], 1.0, 0.03))) == (bars.PASS, "3.0%, stretch of 3 % too")
+    assert bars.regret(table(OURS)) == (bars.PASS, "5.0 %")
+    assert bars.regret(table(row("cheapest-slo", [1.0], 1.0, 0.03))) == (bars.PASS, "3.0 %, stretch of 3 % too")
     assert bars.regret(table(row("cheapest-slo", [1.0], 1.0, 0.081))).result == bars.MISS
     assert bars.regret(table(row("cheapest-slo", [1.0], 1.0, None))).result == bars.MISS
 
@@ -77,7 +77,7 @@ def test_a_trace_tells_something_at_some_load() -> None:
     easy = table(ORACLE, row("round-robin", [1.0], 0.97), load=0.3)
     hard = table(ORACLE, row("round-robin", [1.0], 0.94), load=0.7)
     assert bars.telling([easy]).result == bars.MISS
-    assert bars.telling([easy, hard]) == (bars.PASS, "load 0.7: oracle 99.90%, round-robin 94.00%")
+    assert bars.telling([easy, hard]) == (bars.PASS, "load 0.7: oracle 99.90 %, round-robin 94.00 %")
 
 
 def test_the_page(tmp_path: Path) -> None:
@@ -91,13 +91,13 @@ def test_the_page(tmp_path: Path) -> None:
     results_page.main(["--evaluation", str(stored), "--page", str(tmp_path / "results.md")])
     text = (tmp_path / "results.md").read_text()
     for said in (
-        "config `c0`", "code `c1`", "0.25, 50% of capacity", "0.35, 70% of capacity", "| **cheapest-slo** |",
-        "| **p2c** |", "`cheapest-slo` does **not** win here", "**MISS**: next is p2c, -10.0%", "1.25 requests/s",
+        "config `c0`", "code `c1`", "0.25, 50 % of capacity", "0.35, 70 % of capacity", "| **cheapest-slo** |",
+        "| **p2c** |", "`cheapest-slo` does **not** win here", "**MISS**: next is p2c, -10.0 %", "1.25 requests/s",
         "Not evaluated: AzureLLMInferenceTrace_conv_2023.csv.gz, mooncake", "policy `round-robin`",
         f"turnout replay {CODE} --limit 2000 --load 0.35 --seeds 3 --policy cheapest-slo --policy p2c",
     ):  # fmt: skip
         assert said in text
-    assert text.index("load 0.25, 50%") < text.index("load 0.35, 70%")
+    assert text.index("load 0.25, 50 %") < text.index("load 0.35, 70 %")
     parts = text.split("### ")[1:]
     assert len(parts) == 2
     assert all("Emulated, not a hardware result; made by" in part for part in parts)
