@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from pydantic import Discriminator, Field, PlainSerializer, Tag, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator
 
 from app.config.deciding import DispatchConfig, PolicyConfig, RoutingConfig, SloConfig
-from app.config.section import Confidence, Name, PositiveInt, Ratio, Section, Usd
+from app.config.section import Capabilities, Confidence, Name, PositiveInt, Ratio, Section, Usd
 
 
 class ServerConfig(Section):
@@ -122,10 +122,7 @@ class LiveDeploymentConfig(_Deployment):
     precision: Literal["bf16", "fp8", "int8", "fp4", "mxfp4"] | None = None
     kv_precision: Literal["bf16", "fp8", "int8"] | None = None
     context_tokens: PositiveInt | None = None
-    capabilities: Annotated[
-        frozenset[Literal["tools", "json_schema", "vision", "logprobs", "n"]],
-        PlainSerializer(sorted, return_type=list[str], when_used="json"),  # hashes must not know a set's order
-    ] = frozenset({"n"})
+    capabilities: Capabilities = frozenset({"n"})
 
 
 class ProfileConfig(Section):
