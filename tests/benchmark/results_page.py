@@ -15,7 +15,7 @@ from typing import Any
 from app.replay.runs import config_of, policies_of
 from app.replay.seeds import ORACLE
 from tests.benchmark import results_bars as bars
-from tests.benchmark.evaluation import LIMITS, RESULTS, ROOT
+from tests.benchmark.evaluation import LIMITS, RESULTS, ROOT, code_hash
 from tests.benchmark.results_picture import picture
 
 EMULATED = "emulated, not a hardware result"
@@ -68,6 +68,9 @@ def lines(evaluation: Mapping[str, Any]) -> Iterator[str]:
         "fleet's capacity on the trace: the load up to which the oracle keeps 99.5 % of promises. Figures are means "
         "over seeds, ± is their 95 % interval (Student's t); comparisons are paired by seed."
     )
+    if (now := code_hash()) != evaluation["code"]:
+        yield ""
+        yield f"The code has changed since: it was `{now}` when this page was written. Its figures may be others."
     played = {row["policy"] for table in evaluation["tables"] for row in table["policies"]}
     absent = [name for name in LIMITS if name not in traces]
     absent += [f"policy `{name}`" for name in policies_of(config_of(None)) if name not in played]

@@ -13,6 +13,7 @@ import pytest
 from app.replay.seeds import interval
 from tests.benchmark import results_bars as bars
 from tests.benchmark import results_page
+from tests.benchmark.evaluation import code_hash
 
 CODE = "AzureLLMInferenceTrace_code_2023.csv.gz"
 
@@ -94,6 +95,7 @@ def test_the_page(tmp_path: Path) -> None:
         "config `c0`", "code `c1`", "0.25, 50 % of capacity", "0.35, 70 % of capacity", "| **cheapest-slo** |",
         "| **p2c** |", "`cheapest-slo` does **not** win here", "**MISS**: next is p2c, -10.0 %", "1.25 requests/s",
         "Not evaluated: AzureLLMInferenceTrace_conv_2023.csv.gz, mooncake", "policy `round-robin`",
+        f"it was `{code_hash()}` when this page was written",
         f"turnout replay {CODE} --limit 2000 --load 0.35 --seeds 3 --policy cheapest-slo --policy p2c",
     ):  # fmt: skip
         assert said in text
