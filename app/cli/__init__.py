@@ -13,6 +13,7 @@ COMMANDS = (
     "check",
     "schema",
     "explain",
+    "diff",
     "replay",
     "bench",
     "emulate",

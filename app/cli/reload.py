@@ -11,6 +11,7 @@ import click
 from app.cli.admin import admin_options, ask_admin
 from app.cli.client import RefusedError
 from app.cli.loading import CHECK_FAILED, json_option
+from app.config import changes
 
 
 @click.command()
@@ -39,10 +40,7 @@ def told(done: dict[str, Any]) -> list[str]:
     """What changes, for people: a line for each kind of thing."""
     if not done["changed"]:
         return [f"nothing differs (config {done['config']})"]
-    lines = [f"{'would change' if done['dry_run'] else 'changed'}: config {done['from']} -> {done['config']}"]
-    for section, what in done.items():
-        if isinstance(what, dict):
-            lines += [f"  {section} {how}: {', '.join(names)}" for how, names in what.items() if names]
-        elif isinstance(what, list) and what and section != "warnings":
-            lines.append(f"  {section}: {', '.join(what)}")
-    return lines
+    return [
+        f"{'would change' if done['dry_run'] else 'changed'}: config {done['from']} -> {done['config']}",
+        *changes.lines(done),
+    ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from app.config.load import LoadedConfig, to_spec
+from app.config.load import LoadedConfig, redacted, to_spec
 from app.config.models import BackendConfig
 
 RESTART: Mapping[str, tuple[str, ...]] = {
@@ -16,6 +16,10 @@ RESTART: Mapping[str, tuple[str, ...]] = {
     "ledger": ("path", "flush_interval_s", "batch_rows", "queue_rows"),
 }
 """Sockets and files that are open: keys by section."""
+
+
+NAMED = ("backends", "models", "aliases", "slo", "policies")
+"""Sections of things with names: what came or went there is told by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,50 @@ def compare(old: LoadedConfig, new: LoadedConfig) -> Changes:
     ]
     sheets = (*_changed(old.sheets.chips, new.sheets.chips), *_changed(old.sheets.models, new.sheets.models))
     return Changes(old.hash, new.hash, backends, rebuilt, named, keys, sheets, tuple(refused))
+
+
+def lines(plain: Mapping[str, Any]) -> list[str]:
+    """What differs, for people, of `Changes.plain()` or what came of it as JSON: a line for each kind of thing."""
+    told: list[str] = []
+    for section, what in plain.items():
+        if isinstance(what, Mapping):
+            told += [f"  {section} {how}: {', '.join(names)}" for how, names in what.items() if names]
+        elif isinstance(what, list) and what and section != "warnings":
+            told.append(f"  {section}: {', '.join(what)}")
+    return told
+
+
+class Setting(NamedTuple):
+    """One setting that differs: where it stands, and both values as JSON; null where a side has none."""
+
+    path: str
+    old: Any
+    new: Any
+
+
+def settings(old: LoadedConfig, new: LoadedConfig) -> list[Setting]:
+    """Every setting that differs of what both sides have, without secrets; what came or went is named as a whole."""
+    return list(_settings("", redacted(old.config), redacted(new.config)))
+
+
+def _settings(path: str, old: Any, new: Any) -> Iterator[Setting]:
+    one, other = _named(old), _named(new)
+    if one is None or other is None:
+        if old != new:
+            yield Setting(path, old, new)
+        return
+    for name in {**one, **other}:
+        if name in one and name in other:
+            yield from _settings(f"{path}.{name}" if path else name, one[name], other[name])
+        elif path not in NAMED:
+            yield Setting(f"{path}.{name}" if path else name, one.get(name), other.get(name))
+
+
+def _named(value: Any) -> Mapping[str, Any] | None:
+    """A mapping, or a list of things with names by name; None = a value."""
+    if isinstance(value, list) and value and all(isinstance(each, dict) and "name" in each for each in value):
+        return {each["name"]: each for each in value}
+    return value if isinstance(value, dict) else None
 
 
 def same_backend(old: LoadedConfig, new: LoadedConfig, name: str) -> bool:

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from app.config.deciding import DispatchConfig, PolicyConfig, RoutingConfig, SloConfig
-from app.config.section import Confidence, Name, PositiveInt, Ratio, Section, Usd
+from app.config.section import Capabilities, Confidence, Name, PositiveInt, Ratio, Section, Usd
 
 
 class ServerConfig(Section):
@@ -123,7 +123,7 @@ class LiveDeploymentConfig(_Deployment):
     precision: Literal["bf16", "fp8", "int8", "fp4", "mxfp4"] | None = None
     kv_precision: Literal["bf16", "fp8", "int8"] | None = None
     context_tokens: PositiveInt | None = None
-    capabilities: frozenset[Literal["tools", "json_schema", "vision", "logprobs", "n"]] = frozenset({"n"})
+    capabilities: Capabilities = frozenset({"n"})
 
 
 class ProfileConfig(Section):

@@ -98,6 +98,7 @@ class Accounts:
         prediction = chosen.prediction
         self._told(
             Served(
+                ride.number,
                 ride.arrived_ns / 1e9,
                 ride.arrival.prompt_tokens,
                 usage.cached_tokens,
@@ -127,7 +128,7 @@ class Accounts:
         arrival = ride.arrival
         self._told(
             Served(
-                ride.arrived_ns / 1e9, arrival.prompt_tokens, 0, 0, NOWHERE, ride.attempts, False,
+                ride.number, ride.arrived_ns / 1e9, arrival.prompt_tokens, 0, 0, NOWHERE, ride.attempts, False,
                 reason, None, None, None, ride.route.slo != (None, None, None), False,
                 ride.effective_nusd, ride.forecast_nusd, ride.spend_nusd, 0, UNSEEN, None,
             )

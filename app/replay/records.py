@@ -10,13 +10,15 @@ NOWHERE = -1
 class Served(NamedTuple):
     """A request that has ended, well or not. Times in seconds from its arrival, None = there was none.
 
-    `backend` is a place in the fleet's order, `NOWHERE` for none; `reason` why the decision went there, or the code of
-    the error. `good` says that every promise made to it was kept, `promised` that there was any. Money in nano-USD over
-    all attempts: `effective` as billed (None = unpriced), `forecast` of owned silicon at reference prices and the true
-    token counts (cached ones free), `spend` on token lists. `in_flight` is what was there when it was decided on;
-    `predicted` is (TTFT, its q90, TPOT, its q90), and `attempt_ttft_s` what the first is held against.
+    `number` is its place in the order of arrival, from 1; `backend` a place in the fleet's order, `NOWHERE` for none;
+    `reason` why the decision went there, or the code of the error. `good` says that every promise made to it was kept,
+    `promised` that there was any. Money in nano-USD over all attempts: `effective` as billed (None = unpriced),
+    `forecast` of owned silicon at reference prices and the true token counts (cached ones free), `spend` on token
+    lists. `in_flight` is what was there when it was decided on; `predicted` is (TTFT, its q90, TPOT, its q90), and
+    `attempt_ttft_s` what the first is held against.
     """
 
+    number: int
     at_s: float
     prompt_tokens: int
     cached_tokens: int

@@ -25,6 +25,7 @@ from app.replay.formats import Arrival
 from app.replay.journal import JournalDesk
 from app.replay.load import scaled, span
 from app.replay.oracle import Oracle
+from app.replay.records import Served
 from app.replay.seeds import ORACLE
 from app.replay.simulation import Simulation
 from app.replay.stage import Stage, stage
@@ -130,8 +131,8 @@ class Set(NamedTuple):
     span_s: float
 
 
-def prepared(replay: Replay, run: Run, opened: ExitStack) -> Set:
-    """Everything one run needs; what it opens is closed by `opened`.
+def prepared(replay: Replay, run: Run, opened: ExitStack, told: Callable[[Served], None] | None = None) -> Set:
+    """Everything one run needs; what it opens is closed by `opened`. `told` hears of each request before the books do.
 
     Raises: TraceError; ConfigError; BackendConfigError; UnknownName; OSError.
     """
@@ -149,20 +150,31 @@ def prepared(replay: Replay, run: Run, opened: ExitStack) -> Set:
     if run.journal is not None:
         desk = JournalDesk(stood.fleet, opened.enter_context(run.journal.open("w", encoding="utf-8")))
     model = model_of(replay, loaded)
-    simulation = Simulation(stood, run.policy, model, books.add, desk, oracle)
+    simulation = Simulation(stood, run.policy, model, _both(told, books.add), desk, oracle)
     if unknown := [fault.backend for fault in replay.faults if fault.backend not in stood.servers]:
         raise UnknownName(f"there is no emulated backend '{unknown[0]}' (there are: {', '.join(stood.servers)})")
     simulation.schedule(replay.faults)
     return Set(stood, simulation, books, arrivals, model, span(trace.arrivals))
 
 
-def play(replay: Replay, run: Run) -> dict[str, Any]:
-    """One run, summed up; the oracle's has the lower bound with it.
+def _both(told: Callable[[Served], None] | None, add: Callable[[Served], None]) -> Callable[[Served], None]:
+    if told is None:
+        return add
+
+    def each(served: Served) -> None:
+        told(served)
+        add(served)
+
+    return each
+
+
+def play(replay: Replay, run: Run, told: Callable[[Served], None] | None = None) -> dict[str, Any]:
+    """One run, summed up; the oracle's has the lower bound with it. `told` hears of each request as it ends.
 
     Raises: TraceError; ConfigError; BackendConfigError; UnknownName; OSError.
     """
     with ExitStack() as opened:
-        made = prepared(replay, run, opened)
+        made = prepared(replay, run, opened, told)
         made.simulation.run(made.arrivals, made.span_s / SLICES)
         summary = made.books.summary(made.span_s, made.simulation.worked())
     if run.policy == ORACLE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from app.config.changes import compare, same_backend
+from app.config.changes import Setting, compare, lines, same_backend, settings
 from app.config.load import LoadedConfig, load
 from backends.datasheet import Datasheets
 
@@ -87,3 +87,22 @@ def test_no_section_is_forgotten(tmp_path: Path) -> None:
     one = loaded(tmp_path, ("a", 1, "4"))
     sections = set(type(one.config).model_fields) - {"version", "extends"}
     assert sections <= set(compare(one, one).plain())
+
+
+def test_settings_are_told_with_both_values_and_without_secrets(tmp_path: Path) -> None:
+    old = loaded(tmp_path, ("a", 1, "4"), ("goes", 1, "4"))
+    head = "server: {admin_token: sixteen-characters-at-least}\nrouting: {slo_margin: 0.1}"
+    new = loaded(tmp_path, ("a", 1, "5"), ("comes", 1, "4"), head=head)
+    assert settings(old, new) == [
+        Setting("server.admin_token", None, "********"),
+        Setting("backends.a.pricing.usd_per_chip_hour", "4", "5"),
+        Setting("routing.slo_margin", 0.0, 0.1),
+    ]
+    assert not settings(old, old)
+
+
+def test_changes_for_people(tmp_path: Path) -> None:
+    old, new = loaded(tmp_path, ("a", 1, "4"), ("goes", 1, "4")), loaded(tmp_path, ("a", 1, "5"), ("comes", 1, "4"))
+    assert lines(compare(old, new).plain()) == [
+        "  backends added: comes", "  backends removed: goes", "  backends changed: a",
+    ]  # fmt: skip

@@ -129,3 +129,9 @@ def test_chip_hours_on_a_live_backend_are_warned_of(tmp_path: Path) -> None:
         "    chip: h100\n    chips: 4\n", "    profile: {ttft_ms: 1, tpot_ms: 1}\n"
     )
     assert any("a price by the chip-hour needs `chip` and `chips`" in each for each in problems(tmp_path, no_chip))
+
+
+def test_the_order_of_capabilities_is_the_same_in_every_process(tmp_path: Path) -> None:
+    config = loaded(tmp_path, LIVE.replace("[n, tools]", "[vision, n, tools, json_schema, logprobs]"))
+    dump = redacted(config.config)["backends"][0]["deployments"][0]
+    assert dump["capabilities"] == ["json_schema", "logprobs", "n", "tools", "vision"]
