@@ -11,6 +11,7 @@ from app.call import Call, Options
 from app.config.deciding import SloConfig
 from app.config.models import ModelConfig
 from app.errors import NotFound
+from app.routing.prefixes import block_hashes
 from app.routing.state import Lengths
 from app.routing.types import RouteRequest, Slo
 from backends.types import GenerationRequest
@@ -100,6 +101,7 @@ class Planner:
             priority=call.priority,
             arrived_ns=call.started_ns,
             session=options.session,
+            blocks=block_hashes(f"{call.tenant}\0{model}\0", call.prompts[0]) if len(call.prompts) == 1 else (),
             alias=None if call.model == model else call.model,
         )
         return Plan(model, config.slo, route, asked_of(call, model, max_tokens))

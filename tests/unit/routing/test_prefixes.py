@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.routing.prefixes import TTL_NS, UNCONFIRMED_NS, PrefixTable
+from app.routing.prefixes import BLOCK_CHARACTERS, TTL_NS, UNCONFIRMED_NS, PrefixTable, block_hashes
 from app.routing.state import RoutingState
 from tests.builders import make_outcome, make_policy, make_profile, make_request, make_snapshot, make_view
 
@@ -77,3 +77,15 @@ def test_hits_that_do_not_come_true_teach_the_state() -> None:
         state.observe(outcome, 0)
         state.release(delta.reservation, 0)
     assert state.prefixes["a"].trust < 0.1
+
+
+def test_hashes_are_of_whole_blocks_chained_and_apart_by_tenant_and_model() -> None:
+    system = "You are helpful. " * 400
+    one, other = block_hashes("t m", system + "first question"), block_hashes("t m", system + "x" * BLOCK_CHARACTERS)
+    whole = len(system) // BLOCK_CHARACTERS
+    assert one[:whole] == other[:whole]
+    assert one == one[:whole]
+    assert len(other) == whole + 1
+    assert not set(block_hashes("u m", system)) & set(one)
+    assert not set(block_hashes("t m", "!" + system)) & set(one), "a block's hash covers everything before it"
+    assert block_hashes("t m", "short") == ()
