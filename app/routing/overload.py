@@ -7,7 +7,8 @@ Equalising lateness is the worst answer to overload: once every backend is a lit
                                        `lenient_share` of one with every decision without a feasible backend
     priority < 0                       shed (429), with a predicted time to come back
     it may wait                        held in the gateway's queue: decided on again when a place comes free
-    else                               sacrificed: the backend that violates most already takes it, so that the others
+    priority 0, it has waited          shed: a late answer would cost others theirs
+    priority > 0, it must be served    sacrificed: the backend that violates most already takes it, so that the others
                                        stay able to keep their promises
 
 V is `slo.fit`'s violation. Source: simulated in research (least violation kept 23 % of promises at twice the capacity,
@@ -50,6 +51,8 @@ def none_feasible(rules: OverloadRules, request: RouteRequest, candidates: Seque
         return Pick(None, "shed", 0.0, kept, retry_after_s(candidates))
     if request.may_hold:
         return Pick(None, "hold", 0.0, kept, retry_after_s(candidates))
+    if request.priority <= 0:
+        return Pick(None, "shed", 0.0, kept, retry_after_s(candidates))
     worst = max(range(len(candidates)), key=lambda place: candidates[place].violation)
     return Pick(worst, "overflow", 0.0, kept)
 

@@ -48,7 +48,7 @@ def ask(
     views: dict[str, tuple[BackendView, ...]], state: RoutingState, slo: Slo, prompt: int, answer: int,
     model: str = MODEL, policy: Policy | None = None, seed: int = 0,
 ) -> Decision:  # fmt: skip
-    request = RouteRequest(model, "cheapest-slo", prompt, prompt, answer, answer, slo)
+    request = RouteRequest(model, "cheapest-slo", prompt, prompt, answer, answer, slo, priority=1)
     return (policy or make_policy()).decide(request, Snapshot("c", views), state, 0, seed, "d")[0]
 
 

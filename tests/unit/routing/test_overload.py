@@ -48,11 +48,13 @@ def test_past_that_the_sheddable_are_shed_with_a_time_to_come_back() -> None:
     assert 0.1 <= (decision.retry_after_s or 0) <= 30
 
 
-def test_who_may_wait_is_held_and_the_rest_go_where_it_is_worst() -> None:
+def test_who_may_wait_is_held_then_shed_and_who_must_be_served_goes_where_it_is_worst() -> None:
     state = crowded(60, 80)
     held, delta = decide(state, may_hold=True)
     assert (held.chosen, held.reason, delta.reservation) == (None, "hold", None)
-    decision, delta = decide(state)
+    shed, delta = decide(state)
+    assert (shed.chosen, shed.reason, delta.reservation) == (None, "shed", None)
+    decision, delta = decide(state, priority=1)
     assert decision.chosen is not None
     assert (decision.chosen.view.name, decision.reason) == ("b", "overflow")
     assert delta.reservation is not None

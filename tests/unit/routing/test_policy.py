@@ -71,7 +71,7 @@ def feasible(request: RouteRequest, view: BackendView, state: RoutingState) -> b
 
 def decide(views: tuple[BackendView, ...], state: RoutingState, request: RouteRequest | None = None, seed: int = 1):  # type: ignore[no-untyped-def]
     policy = make_policy(slo_margin=MARGIN)
-    return policy.decide(request or make_request(), make_snapshot(*views), state, 0, seed, "d")[0]
+    return policy.decide(request or make_request(priority=1), make_snapshot(*views), state, 0, seed, "d")[0]
 
 
 @settings(max_examples=200, deadline=None)
@@ -80,7 +80,7 @@ def test_chosen_is_feasible_and_within_the_band_of_the_cheapest(
     fleet: tuple[tuple[BackendView, ...], RoutingState], seed: int
 ) -> None:
     views, state = fleet
-    request = make_request()
+    request = make_request(priority=1)
     decision = decide(views, state, request, seed)
     good = [view for view in views if feasible(request, view, state)]
     assert decision.chosen is not None
