@@ -36,7 +36,7 @@ backends:
 """
 MODEL = "llama-3.1-8b"
 CAPACITY = 44.0
-"""Requests a second of `synthetic` at which this fleet still keeps 99.5 % of promises with turns taken, and nearly so otherwise."""
+"""Requests a second of `synthetic` at which this fleet, turns taken, still keeps 99.5 % of promises."""
 
 QUEUED_SO_FAR = 3.0
 """The bar is 2 and is missed on this fleet: 2.4 and 2.8 (docs/routing.md)."""
@@ -145,8 +145,8 @@ def skewed(made: Stage, factors: dict[str, float]) -> None:
 
 
 def test_predictions_from_wrong_priors_come_near_the_engines_own(fleet: Path) -> None:
-    """Priors wrong by 0.7 and 1.4: error at most 1.3 times the engine's own noise-free forecast's when idle or busy (and
-    so far 3 times when queued); 0.9 quantiles hold 87 to 93 times in a hundred over 5,000 observations a backend."""
+    """Priors wrong by 0.7 and 1.4: error at most 1.3 times the engine's own noise-free forecast's when idle or busy (so
+    far 3 times when queued); 0.9 quantiles hold 87 to 93 times in a hundred over 5,000 observations a backend."""
     made = stage(load(fleet), 0, Rows())
     skewed(made, {"h100": 0.7, "mi300x": 1.4})
     watched = Watched(made, lambda served: None)
