@@ -87,12 +87,12 @@ def test_a_picker_picks_one_of_them_with_a_reason_and_a_margin(
     state = RoutingState()
     state.sticky["cursor:p:m"] = cursor
     turn = Turn(state, 0, seed, "p:m")
-    pick = discovery.picker(name, {})(make_request(), drawn, turn)
+    pick = discovery.picker(name, {})(make_request(priority=1), drawn, turn)
     assert pick.position is not None
     assert 0 <= pick.position < count
     assert pick.reason.isidentifier()
     assert pick.margin >= 0
-    assert pick == discovery.picker(name, {})(make_request(), drawn, turn)
+    assert pick == discovery.picker(name, {})(make_request(priority=1), drawn, turn)
     assert state.sticky == {"cursor:p:m": cursor}
 
 
