@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.dispatch.admission import HALF_LIFE_NS, Admission, Place, cost_of
@@ -86,6 +86,7 @@ PLACES = st.lists(
 )
 
 
+@settings(derandomize=True)
 @given(PLACES, st.lists(st.integers(0, 59), max_size=60), st.integers(1, 6))
 def test_whatever_comes_and_goes(places: list[tuple[str, int, int, str]], gone: list[int], most: int) -> None:
     made: Admission[int] = Admission(40, 20)
