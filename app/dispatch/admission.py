@@ -103,14 +103,16 @@ class Admission(Generic[Waiter]):
         served = {tenant: self._served.get(tenant, 0.0) for tenant in lines}
         taken: list[tuple[str, tuple[int, int, Waiter]]] = []
         while served and len(taken) < most:
-            tenant = min(served, key=lambda each: (served[each], lines[each][0][0] if lines[each] else 0))
-            line = lines[tenant]
-            while line and line[0][2] not in self._places:
-                heappop(line)  # it has left
-            if not line:
-                del served[tenant]
-                continue
-            first = heappop(line)
+            for each in list(served):
+                line = lines[each]
+                while line and line[0][2] not in self._places:
+                    heappop(line)  # it has left, and its deadline says nothing of the tenant's next
+                if not line:
+                    del served[each]
+            if not served:
+                break
+            tenant = min(served, key=lambda each: (served[each], lines[each][0][0]))
+            first = heappop(lines[tenant])
             taken.append((tenant, first))
             served[tenant] += self._places[first[2]].cost * scale
         for tenant, entry in taken:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.dispatch.admission import HALF_LIFE_NS, Admission, Place, cost_of
@@ -86,7 +86,6 @@ PLACES = st.lists(
 )
 
 
-@settings(derandomize=True)
 @given(PLACES, st.lists(st.integers(0, 59), max_size=60), st.integers(1, 6))
 def test_whatever_comes_and_goes(places: list[tuple[str, int, int, str]], gone: list[int], most: int) -> None:
     made: Admission[int] = Admission(40, 20)
@@ -114,3 +113,9 @@ def test_whatever_comes_and_goes(places: list[tuple[str, int, int, str]], gone: 
     for number in list(inside):
         made.leave(number, 0, placed=True)
     assert (len(made), made.depth()) == (0, {})
+
+
+def test_the_deadline_of_one_that_has_left_does_not_decide_whose_turn_it_is() -> None:
+    made = queue(("gone", place("a", 1)), ("late", place("a", 30)), ("soon", place("b", 10)))
+    made.leave("gone", 0, placed=False)
+    assert made.turns("m", 1, 0) == made.turns("m", 1, 0) == ["soon"]
