@@ -103,8 +103,10 @@ class Sharer:
             task.add_done_callback(self._ending.discard)
 
     async def _run(self, config: RedisSharing, store: Store) -> None:
+        me = asyncio.current_task()
+        assert me is not None
         try:
-            while True:
+            while not me.cancelling():  # a cancellation may be lost on the way: redis-py waits by `wait_for` on 3.11
                 began_ns = self._clock.now_ns()
                 await self._round(config, store)
                 await self._leases(config, store)

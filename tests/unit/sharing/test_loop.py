@@ -33,11 +33,15 @@ class Shelf:
         self.asked = 0
         self.closed = False
         self.taken = False
+        self.deaf: asyncio.Event | None = None
 
     async def exchange(self, kind: str, process: str, row: bytes, ttl_s: float) -> dict[str, Found]:
         self.asked += 1
         if self.down:
             raise StoreError("down by script")
+        if self.deaf is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.deaf.wait()
         shelf = self.rows.setdefault(kind, {})
         shelf[process] = row
         return {name: Found(value, 0.05) for name, value in shelf.items()}
@@ -103,6 +107,16 @@ async def test_others_are_added_up_apart_from_the_own_count() -> None:
         del scene.shelf.rows["load"]["other"], scene.shelf.rows["load"]["third"]
         await scene.rounds(1)
         assert scene.fleet.state.load("a").others == NOBODY
+
+
+async def test_it_ends_though_the_store_loses_its_cancellation() -> None:
+    async with sharing() as scene:
+        await scene.rounds(1)
+        scene.shelf.deaf = asyncio.Event()
+        await scene.rounds(1)
+        async with asyncio.timeout(5):
+            await scene.sharer.aclose()
+        assert scene.shelf.closed
 
 
 async def test_without_answers_the_last_word_stands_until_it_is_too_old() -> None:
