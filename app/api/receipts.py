@@ -58,6 +58,7 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
             "tpot_q90_s": prediction.tpot_q90_s,
             "e2e_s": prediction.e2e_s,
             "wait_s": prediction.wait_s,
+            "warm_up_s": prediction.warm_up_s,
             "cached_tokens": prediction.cached_tokens,
             "harm": prediction.harm,
             "cost_usd": prediction.cost_nusd / 1e9,

@@ -163,6 +163,8 @@ def _verdict(candidate: dict[str, Any], winner: dict[str, Any] | None, reason: s
     parts = []
     if candidate is winner:
         parts.append(f"WINS: {reason}")
+    if warm_up_s := candidate["predicted"].get("warm_up_s"):
+        parts.append(f"must warm up for {warm_up_s:.0f} s")
     if not candidate["feasible"]:
         parts.append(f"misses {candidate['why_not'].replace('+', ' and ')}")
     if candidate["scores"]:

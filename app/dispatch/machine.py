@@ -15,7 +15,8 @@ within the retry budget of all traffic (10 %, full and unreachable backends coun
 the TTFT promise is lost already, late being better than never, but not past the end-to-end promise. A backend that
 finds the prompt longer than the router thought is followed, once, by those with a wider context, at no charge.
 *Silence.* A backend that says nothing for 5 x its predicted q90 (at least 2 s) is dropped if somebody else takes the
-request, else waited for until `at_most_s` (streams; others until the backend's own timeout).
+request, else waited for until `at_most_s` (streams; others until the backend's own timeout). While a backend warms up
+as declared its silence is not counted.
 *Hedge.* If configured: past 1.1 x q90 without an event a second backend is asked, within the hedge budget, unless the
 TTFT promise is lost already. Who begins first is served, the other dropped.
 *Wait.* A decision may be to look again a little later, when somebody cheaper may have room (`patience`).
@@ -195,15 +196,16 @@ class Dispatch:
         if terms.queue is not None:
             terms.queue.served(self._tenant, cost_of(route.prompt_tokens, route.completion_tokens), now_ns)
         prediction, guard, hedge = chosen.prediction, terms.guard, terms.hedge
-        q90_s = prediction.ttft_q90_s if self._stream else prediction.e2e_q90_s
+        warm_ns = now_ns + int(prediction.warm_up_s * SECOND_NS)  # until then silence is as declared
+        q90_s = (prediction.ttft_q90_s if self._stream else prediction.e2e_q90_s) - prediction.warm_up_s
         if guard is not None:
             patience_s = max(guard.times_q90 * q90_s, guard.at_least_s)
             if self._stream:
-                opened.give_up_ns = now_ns + int(guard.at_most_s * SECOND_NS)
+                opened.give_up_ns = warm_ns + int(guard.at_most_s * SECOND_NS)
                 patience_s = min(patience_s, guard.at_most_s)
-            opened.impatient_ns = now_ns + int(patience_s * SECOND_NS)
+            opened.impatient_ns = warm_ns + int(patience_s * SECOND_NS)
         if hedge is not None and len(self._open) == 1:
-            opened.hedge_ns = now_ns + int(max(hedge.times_q90 * q90_s, hedge.at_least_s) * SECOND_NS)
+            opened.hedge_ns = warm_ns + int(max(hedge.times_q90 * q90_s, hedge.at_least_s) * SECOND_NS)
         elif guard is not None and len(self._open) == 1:
             return Ask(number, decision, reservation, why), Wake(opened.impatient_ns or 0)
         return [Ask(number, decision, reservation, why), *self._timer(now_ns)]

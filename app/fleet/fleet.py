@@ -6,19 +6,21 @@ requests arriving together never see the same backend as idle.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Self
 
-from app.errors import NotFound
+from app.errors import Conflict, NotFound
 from app.fleet.caps import Caps
 from app.fleet.health import FULL_S, GATES, LONGEST_RETRY_AFTER_S, Health
 from app.fleet.receipts import Receipts
 from app.fleet.troubles import Troubles
 from app.routing.policy import Policy
 from app.routing.state import LastToken, RoutingState
-from app.routing.types import Decision, Delta, Outcome, Reservation, RouteRequest, Snapshot
+from app.routing.types import BackendView, Decision, Delta, Outcome, Reservation, RouteRequest, Snapshot
+from app.routing.warmth import Standing, know, standing, wanted
 from backends.base import Backend
 
 
@@ -51,6 +53,8 @@ class Fleet:
         self.caps = Caps(self.health)
         self.released: Callable[[str, int], None] | None = None
         """Told which backend has room again, and when: held requests wait for that."""
+        self.wakes: Callable[[str, int], None] | None = None
+        """Has a backend warm up where the backends themselves are not started (virtual time)."""
         self.drained_by_hand: dict[str, bool] = {}
         self._seed = seed
         self._latest = Latest(backends)
@@ -121,7 +125,37 @@ class Fleet:
                 self.health.panics += 1
         for name, value in delta.sticky:
             self.state.sticky[name] = value
+        if self.state.warmth and (cold := wanted(self.state, decision, now_ns)) is not None:
+            self.warm(cold, now_ns)
         return decision, delta.reservation
+
+    def know_warmth(self, now_ns: int) -> None:
+        """This fleet decides from now on: know which of its backends can be cold."""
+        know(self.state, self._views(), now_ns)
+
+    def warmth(self, name: str, now_ns: int) -> Standing | None:
+        """How warm a backend is; None for one that is never cold."""
+        return next((standing(self.state, view, now_ns) for view in self._views() if view.name == name), None)
+
+    def warm(self, name: str, now_ns: int) -> None:
+        """Have a cold backend warm up, though no request is sent to it. A warm one is left as it is.
+
+        Raises: NotFound; Conflict for one that is never cold.
+        """
+        if name not in self.backends:
+            raise NotFound(f"no backend '{name}'", code="backend_not_found")
+        stands = self.warmth(name, now_ns)
+        if stands is None:
+            raise Conflict(f"backend '{name}' declares no cold_start: it is never cold", code="never_cold")
+        if stands.warmth == "cold":
+            self.state.warm(name, stands.warm_in_s, now_ns)
+            if self.wakes is None:
+                self.backends[name].warm()
+            else:
+                self.wakes(name, now_ns)
+
+    def _views(self) -> Iterator[BackendView]:
+        return chain.from_iterable(self.snapshot.views.values())
 
     def heard(self, backend: str) -> LastToken:
         """Where the arrival of a backend's tokens is noted."""

@@ -59,6 +59,7 @@ class Simulation:
         self._held: dict[Dispatch, Ride] = {}
         self._rooms: list[str] = []
         self._fleet.released = self._released
+        self._fleet.wakes = self._woken
         if oracle is not None:
             oracle.promised = self._promised
         self.now_ns = 0
@@ -112,6 +113,12 @@ class Simulation:
     def _released(self, backend: str, now_ns: int) -> None:
         if self._held:  # who may have its place is asked when what happens now has happened
             self._rooms.append(self._servers[backend].model)
+
+    def _woken(self, backend: str, now_ns: int) -> None:
+        server = self._servers[backend]
+        self._advance(server, now_ns)
+        server.wake(now_ns)
+        self._rearm(server)
 
     def _room(self, model: str, now_ns: int) -> None:
         """Let those decide again whose turn it is at a model."""

@@ -183,4 +183,5 @@ def reservation(request: RouteRequest, chosen: Candidate, ticket: int) -> Reserv
         most_blocks,
         prediction.pace,
         ticket,
+        prediction.warm_up_s,
     )

@@ -10,6 +10,9 @@
     TTFT, TPOT = TTFT0, TPOT0 times the factor of their stratum; q90 likewise (`residuals`)
     E2E   = TTFT + (completion tokens of a choice - 1) TPOT
 
+A backend that is cold or warms up (`warmth`) is predicted as of the moment it is warm, and what is left until then
+added.
+
     harm  = expected broken promises of pace among those there (`_harm`)
 
 Strata are load (idle; busy; queued, when there is a wait) x size (binary digits of u, or of the expected answer).
@@ -29,6 +32,7 @@ from app.routing.residuals import PRIOR_Q90
 from app.routing.state import READING_TAU_NS, Learned, Lengths, Load, RoutingState
 from app.routing.strangers import loads_with_strangers
 from app.routing.types import BackendView, Prediction, RouteRequest, Terms
+from app.routing.warmth import JUST_BEFORE_NS, still_cold, warmed_up
 from backends.types import STRAIGHT_PROMPT_TOKENS
 
 CostBasis = Literal["reference", "marginal"]
@@ -58,7 +62,13 @@ def forecaster(basis: CostBasis) -> Forecast:
         request: RouteRequest, views: Sequence[BackendView], state: RoutingState, now_ns: int
     ) -> list[Prediction]:
         loads = loads_with_strangers(state, views, now_ns) if state.scraped else state.loads
-        return _forecast(request, views, state, loads, now_ns, priced)
+        predictions = _forecast(request, views, state, loads, now_ns, priced)
+        if state.warmth:
+            for place, left_ns in still_cold(views, state, now_ns):
+                at_ns = now_ns + left_ns - JUST_BEFORE_NS
+                (warm,) = _forecast(request, (views[place],), state, loads, at_ns, priced)
+                predictions[place] = warmed_up(warm, left_ns)
+        return predictions
 
     return forecast
 
@@ -138,7 +148,7 @@ def _forecast(
                 (
                     first, first_q90, later, later_q90, max(0.0, answer_tokens - 1.0), wait_s, cost,
                     ttft_s, tpot_s, ttft_key, tpot_key, cached, prompt_s,
-                    pace, slow, step_s, slow_decode, harm,
+                    pace, slow, step_s, slow_decode, harm, 0.0,
                 ),
             )
         )  # fmt: skip
