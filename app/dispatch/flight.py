@@ -70,6 +70,8 @@ class Flight:
             stands = fleet.warmth(name, now_ns) if fleet.state.warmth else None
             fleet.health.failed(name, self._ticket, error, now_ns, 0.0 if stands is None else stands.warm_in_s)
         elif end == "ok":
+            if fleet.state.warmth:  # whoever did not stream has shown no first token
+                fleet.state.answers(name, now_ns)
             fleet.troubles.answered(name)
             fleet.health.answered(self.chosen, self._ticket, self.ttft_s(), now_ns)
         else:

@@ -99,8 +99,10 @@ class LiveBackend:
 
     async def aclose(self) -> None:
         self._closed = True
-        for task in list(self._knocking):
+        knocking = list(self._knocking)
+        for task in knocking:
             task.cancel()
+        await asyncio.gather(*knocking, return_exceptions=True)
         for generation in list(self._running):
             await generation.cut()
         transport, self._transport = self._transport, None
