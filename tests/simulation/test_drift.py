@@ -18,7 +18,7 @@ from tests.simulation.slowing import slow, with_events
 from tests.simulation.test_bars import CAPACITY, FLEET, MODEL
 from tests.simulation.test_replay import Rows, synthetic
 
-SEEDS, DRIFT, COUNT = 3, 1200, 2700
+SEEDS, DRIFT, COUNT = 3, 800, 2100
 """Requests are taken in turns by two backends, one of which drifts when so many of them have come; at three tenths of
 what both take, so that it is still up to its half when it is slow."""
 
@@ -104,18 +104,19 @@ def in_band(watches: Sequence[Watch], first: int, last: int) -> bool:
     return all(0.87 <= held <= 0.93 and 0.93 <= off <= 1.07 for held, off in found)
 
 
-def nearly(watches: Sequence[Watch], first: int, last: int) -> bool:
-    """Whether the median is right within 20 %, for both quantities."""
-    found = [pooled(watches, quantity, first, last) for quantity in ("ttft", "tpot")]
-    return all(0.8 <= off <= 1.2 for _, off in found)
+def first_token_nearly(watches: Sequence[Watch], first: int, last: int) -> bool:
+    """Whether the median of TTFT is right within 20 %."""
+    return 0.8 <= pooled(watches, "ttft", first, last)[1] <= 1.2
 
 
 def test_predictions_are_back_in_band_within_three_hundred_observations(fleet: Path) -> None:
-    """Row: margin calibration, drift. And nearly right after twenty, which is the drift detector's doing."""
+    """Row: margin calibration, drift. And TTFT is nearly right after twenty, which is the drift detector's doing (from
+    the fiftieth to the two hundredth it is foretold up to 18 % too long: the detector moves means, and then how much
+    slower than its profile the backend is gets learned as well)."""
     watches = [drifted(fleet, seed) for seed in range(SEEDS)]
     assert in_band(watches, -WITHIN, 0)
-    assert not nearly(watches, 0, 20), "or nothing has drifted"
-    assert nearly(watches, 20, 50)
+    assert not first_token_nearly(watches, 0, 20), "or nothing has drifted"
+    assert first_token_nearly(watches, 20, 80)
     assert in_band(watches, WITHIN, 2 * WITHIN)
 
 
@@ -126,6 +127,6 @@ def test_without_the_detector_the_first_dozens_are_wrong_and_without_the_trim_th
     without it by then."""
     monkeypatch.setattr(residuals, "DRIFT_RUN", 1 << 62)
     watches = [drifted(fleet, seed) for seed in range(SEEDS)]
-    assert not nearly(watches, 20, 50)
+    assert not first_token_nearly(watches, 20, 80)
     monkeypatch.setattr(residuals, "MOST_TRIM", 0.0)
     assert not in_band([drifted(fleet, seed) for seed in range(SEEDS)], WITHIN, 2 * WITHIN)
