@@ -56,6 +56,7 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
             "ttft_q90_s": prediction.ttft_q90_s,
             "tpot_s": prediction.tpot_s,
             "tpot_q90_s": prediction.tpot_q90_s,
+            "pace_q90_s": prediction.pace_q90_s,
             "e2e_s": prediction.e2e_s,
             "wait_s": prediction.wait_s,
             "warm_up_s": prediction.warm_up_s,

@@ -203,8 +203,10 @@ class Learned:
 
     def learn_tpot(self, prediction: Prediction, tpot_s: float, tokens: int, reading_s: float, now_ns: int) -> None:
         """Take an observed TPOT (s) of an answer of so many tokens, beside which prompts were read for `reading_s`."""
-        self.tpot.learn(prediction.tpot_stratum, tpot_s, prediction.prior_tpot_s, now_ns, prediction.tpot_q90_s)
-        decode_s = tpot_s - reading_s / max(1, tokens - 1)
+        held_up_s = reading_s / max(1, tokens - 1)
+        beside_s = prediction.decode_s + held_up_s
+        self.tpot.learn(prediction.tpot_stratum, tpot_s, beside_s, now_ns, prediction.tpot_q90_s)
+        decode_s = tpot_s - held_up_s
         if decode_s >= MOSTLY_READING * tpot_s:  # else what is left is the difference of two guesses
             self.decoding.learn(decode_s, prediction.decode_s / prediction.decode_slowness)
 
@@ -368,7 +370,8 @@ class RoutingState:
             learned.learn_ttft(prediction, outcome.ttft_s, now_ns)
         if outcome.tpot_s and prediction.prior_tpot_s > 0 and prediction.decode_s > 0:
             tokens = outcome.completion_tokens or 2
-            learned.learn_tpot(prediction, outcome.tpot_s, tokens, outcome.reading_s, now_ns)
+            reading_s = 0.0 if view.profile.prefill == "parallel" else max(0.0, outcome.reading_s)
+            learned.learn_tpot(prediction, outcome.tpot_s, tokens, reading_s, now_ns)
         length = self.length(view.model)
         if outcome.prompt_tokens:
             length.prompt(outcome.prompt_chars, outcome.prompt_tokens)

@@ -193,7 +193,8 @@ NO_FACTS = Facts(0, any_drained=False)
 
 
 class Prediction(NamedTuple):
-    """Expected latency and cost of one candidate. `*_q90_s` is the 0.9 quantile the SLO is held against;
+    """Expected latency and cost of one candidate. `*_q90_s` is the 0.9 quantile; of TPOT the SLO is held against
+    `pace_q90_s`, the one beside as much reading of prompts as of late (what comes in later must not do harm);
     `steps` is how many tokens follow the first in each choice; `prior_*` is the physics before corrections,
     `*_stratum` what they are learned under, `cached_tokens` how much of the prompt need not be read and `prompt_s` how
     long the rest keeps the engine reading; `pace` is how it reads; a step without prompts takes `decode_s`. `slowness`
@@ -205,6 +206,7 @@ class Prediction(NamedTuple):
     ttft_q90_s: float
     tpot_s: float
     tpot_q90_s: float
+    pace_q90_s: float
     steps: float
     wait_s: float
     cost_nusd: float

@@ -50,26 +50,18 @@ def back_after_s(folder: Path, exploring: str, factor: float, until_s: float, se
 
 @pytest.mark.parametrize("seed", range(3))
 def test_with_exploration_it_has_its_traffic_back_within_three_minutes(tmp_path: Path, seed: int) -> None:
-    """Row: recovery. So far 76 to 154 s over five seeds; a backend is explored once it has not been asked for 60 s."""
+    """Row: recovery. So far 50 to 80 s over three seeds; a backend is explored once it has not been asked for 60 s."""
     back_s = back_after_s(tmp_path, EXPLORING, 6.0, 300.0, seed)
     print(f"back after {back_s} s")
     assert back_s is not None
     assert back_s <= 180
 
 
-def test_without_exploration_it_is_not_asked_again(tmp_path: Path) -> None:
-    """Row: recovery, the need for exploration. Means fade while nothing is heard (half in 60 s), but how much slower
-    than its profile it decodes (s_d) does not."""
-    assert back_after_s(tmp_path, NO_EXPLORING, 6.0, 420.0, 0) is None
-
-
-def test_what_was_only_just_too_slow_comes_back_by_fading_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Four times as slow is soon believed to be well enough to be asked, which tells. Its mutation: without fading it
-    is not asked again."""
-    back_s = back_after_s(tmp_path, NO_EXPLORING, 4.0, 150.0, 0)
+def test_without_exploration_it_comes_back_by_fading_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found once is not held for ever against a backend that is not asked because of it. Its mutation: without
+    fading it is not asked again."""
+    back_s = back_after_s(tmp_path, NO_EXPLORING, 6.0, 300.0, 0)
     assert back_s is not None
-    assert back_s <= 60
+    assert back_s <= 120
     monkeypatch.setattr(residuals, "HALF_LIFE_NS", 1e18)
-    assert back_after_s(tmp_path, NO_EXPLORING, 4.0, 240.0, 0) is None
+    assert back_after_s(tmp_path, NO_EXPLORING, 6.0, 300.0, 0) is None
