@@ -43,3 +43,20 @@ def test_those_who_wait_go_to_a_backend_when_its_gate_ends(tmp_path: Path) -> No
         each.at_s + (each.ttft_s or 0.0) - (each.attempt_ttft_s or 0.0) for each in served if each.backend == b
     )
     assert began_s[:3] == pytest.approx([3.0] * 3, abs=1e-9), "one after the other, for each finds its place"
+
+
+def test_far_beyond_capacity_those_who_have_waited_do_not_make_everybody_late(tmp_path: Path) -> None:
+    """A last decision that comes when not even an idle backend is likely to be in time must not be for a late answer:
+    it would be late itself and make the next ones late, until nobody's promise is kept."""
+    path = tmp_path / "turnout.yaml"
+    path.write_text(
+        TWO.replace("4000", "1000").replace("dispatch: {queue: {re_decisions: 1}}\n", "")
+        + ONE.format(name="a").replace("max_sequences: 4", "max_sequences: 16")
+    )
+    served: list[Served] = []
+    stood = stage(load(path), 0, Ledgered())
+    simulation = Simulation(stood, "cheapest-slo", "llama-3.1-8b", served.append)
+    simulation.run([Arrival(0.05 * number, 1000, 300) for number in range(1200)])
+    kept = sum(each.good for each in served) / len(served)
+    # Sixteen at a time, of 2.2 s or so each: 7 of the 20 that come in a second. 0.27 is measured, 0.02 without this.
+    assert kept > 0.2
