@@ -95,12 +95,12 @@ def _backend_routes(api: FastAPI, desk: Desk) -> None:
 
     @api.post("/admin/backends/{name}/drain")
     async def drain(name: str) -> dict[str, Any]:
-        desk.fleet().set_drained(name, drained=True)
+        desk.fleet().set_drained(name, desk.now_ns(), drained=True)
         return _backend(desk, name)
 
     @api.post("/admin/backends/{name}/undrain")
     async def undrain(name: str) -> dict[str, Any]:
-        desk.fleet().set_drained(name, drained=False)
+        desk.fleet().set_drained(name, desk.now_ns(), drained=False)
         return _backend(desk, name)
 
     @api.post("/admin/backends/{name}/warm")

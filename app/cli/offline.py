@@ -62,4 +62,4 @@ def _take_over(gateway: Gateway, data: Mapping[str, Any], now_ns: int) -> None:
     fleet.receipts.resume(number)
     for name, is_drained in drained.items():
         if name in fleet.backends:
-            fleet.set_drained(name, drained=bool(is_drained))
+            fleet.set_drained(name, now_ns, drained=bool(is_drained))

@@ -52,12 +52,11 @@ class Flight:
     def first_token(self, now_ns: int) -> None:
         """The prompt has been read, and the first token of the answer was seen."""
         self.first_token_ns = now_ns
-        if self._fleet.state.warmth:
-            self._fleet.state.answers(self.chosen.view.name, now_ns)
         self._fleet.first_token(self._reservation, now_ns)
         self._read_s = self._fleet.state.load(self.chosen.view.name).reading.read_by(now_ns)
         if self._fleet.state.gates:  # a probe has its answer now; its last token may be minutes away
             self._ticket = self._fleet.health.began(self.chosen, self._ticket, self.ttft_s(), now_ns)
+        self._fleet.answers(self.chosen.view.name, now_ns)
 
     def ended(self, end: AttemptEnd, now_ns: int, error: BackendError | None = None) -> None:
         """Give the place back. Called once."""
@@ -70,8 +69,7 @@ class Flight:
             stands = fleet.warmth(name, now_ns) if fleet.state.warmth else None
             fleet.health.failed(name, self._ticket, error, now_ns, 0.0 if stands is None else stands.warm_in_s)
         elif end == "ok":
-            if fleet.state.warmth:  # whoever did not stream has shown no first token
-                fleet.state.answers(name, now_ns)
+            fleet.answers(name, now_ns)  # whoever did not stream has shown no first token
             fleet.troubles.answered(name)
             fleet.health.answered(self.chosen, self._ticket, self.ttft_s(), now_ns)
         else:

@@ -34,7 +34,7 @@ from app.dispatch.commands import Ask, Command, Drop, Hold, Refuse, Serve, Wake,
 from app.dispatch.refusals import nobody, turned_away
 from app.dispatch.terms import CHEAP_RETRY, Terms
 from app.errors import from_backend
-from app.routing.types import Decision, Reservation, RouteRequest
+from app.routing.types import Decision, Prediction, Reservation, RouteRequest
 from backends import errors
 from backends.errors import BackendError
 from backends.types import Endpoint
@@ -298,13 +298,13 @@ class Dispatch:
         """Until when a promise can be kept by somebody who has nothing else to do; `max_wait_s` at most."""
         slo, arrived_ns = self._route.slo, self._route.arrived_ns or now_ns
         times = [now_ns + self._terms.max_wait_s * SECOND_NS]
-        predicted = [candidate.prediction for candidate in decision.candidates]
-        if slo.ttft_s is not None:
-            least_s = min((each.ttft_s - each.wait_s for each in predicted), default=0.0)
-            times.append(arrived_ns + (slo.ttft_s - max(0.0, least_s)) * SECOND_NS)
-        if slo.e2e_s is not None:
-            least_s = min((each.e2e_s - each.wait_s for each in predicted), default=0.0)
-            times.append(arrived_ns + (slo.e2e_s - max(0.0, least_s)) * SECOND_NS)
+        idle_s = [_idle_q90s_s(candidate.prediction) for candidate in decision.candidates]
+        for promised_s, least_s in (
+            (slo.ttft_s, min((first_s for first_s, _ in idle_s), default=0.0)),
+            (slo.e2e_s, min((last_s for _, last_s in idle_s), default=0.0)),
+        ):
+            if promised_s is not None:
+                times.append(arrived_ns + (promised_s - least_s) * SECOND_NS)
         return int(min(times))
 
     def _turn_away(self, decision: Decision, why: str, now_ns: int) -> Sequence[Command]:
@@ -326,6 +326,15 @@ def silent(decision: Decision) -> errors.BackendTimeout:
     """The failure of a backend that has said nothing for too long."""
     assert decision.chosen is not None
     return errors.BackendTimeout(f"{decision.chosen.view.name} said nothing for far longer than predicted")
+
+
+def _idle_q90s_s(prediction: Prediction) -> tuple[float, float]:
+    """The 0.9 quantiles of TTFT and end if nobody were there to wait for."""
+    waiting_s = 0.0
+    if prediction.prior_ttft_s > 0:
+        warm_q90_s = prediction.ttft_q90_s - prediction.warm_up_s
+        waiting_s = warm_q90_s * min(1.0, prediction.wait_s / prediction.prior_ttft_s)
+    return prediction.ttft_q90_s - waiting_s, prediction.e2e_q90_s - waiting_s
 
 
 def _why(error: BackendError) -> Why:

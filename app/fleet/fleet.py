@@ -14,7 +14,7 @@ from typing import Self
 
 from app.errors import Conflict, NotFound
 from app.fleet.caps import Caps
-from app.fleet.health import FULL_S, GATES, LONGEST_RETRY_AFTER_S, Health
+from app.fleet.health import FULL_S, GATES, LONGEST_RETRY_AFTER_S, NEVER_NS, Health
 from app.fleet.receipts import Receipts
 from app.fleet.troubles import Troubles
 from app.routing.policy import Policy
@@ -52,7 +52,9 @@ class Fleet:
         self.health.know(snapshot.views)
         self.caps = Caps(self.health)
         self.released: Callable[[str, int], None] | None = None
-        """Told which backend has room again, and when: held requests wait for that."""
+        """Told which backend has room again (somebody has left it, it is back in the running, it is warm sooner than
+        expected, it may have more at a time), and when: held requests wait for that. What opens by the mere passing of
+        time is told by `opens_ns`."""
         self.wakes: Callable[[str, int], None] | None = None
         """Has a backend warm up where the backends themselves are not started (virtual time)."""
         self.drained_by_hand: dict[str, bool] = {}
@@ -172,8 +174,30 @@ class Fleet:
         """The request has left the backend."""
         self.state.release(reservation, now_ns)
         self.caps.give(reservation.backend, now_ns)
+        self._opened(reservation.backend, now_ns)
+
+    def answers(self, backend: str, now_ns: int) -> None:
+        """A token has come from a backend: it is warm, if it was not known to be."""
+        if self.state.warmth and self.state.answers(backend, now_ns):
+            self._opened(backend, now_ns)
+
+    def allow(self, backend: str, slots: int, now_ns: int) -> None:
+        """So many requests at a time from now on, by a lease of a shared cap."""
+        more = slots > self.caps.allowed.get(backend, 0)
+        self.caps.allow(backend, slots, now_ns)
+        if more:
+            self._opened(backend, now_ns)
+
+    def opens_ns(self, model: str, now_ns: int) -> int | None:
+        """When the next gate of a model's backends ends by itself. (Warming up does not count: whose promise does not
+        allow for it now will not when it is over.)"""
+        gates = [self.state.gates.get(view.name) for view in self.snapshot.views.get(model, ())]
+        times = [gate.until_ns for gate in gates if gate is not None and now_ns < gate.until_ns < NEVER_NS]
+        return min(times, default=None)
+
+    def _opened(self, backend: str, now_ns: int) -> None:
         if self.released is not None:
-            self.released(reservation.backend, now_ns)
+            self.released(backend, now_ns)
 
     def observe(self, outcome: Outcome, now_ns: int) -> None:
         """Learn from an attempt."""
@@ -222,7 +246,7 @@ class Fleet:
         wait_s = min(max(0.001, (min(opens_ns) - now_ns) / 1e9), LONGEST_RETRY_AFTER_S)
         return refused._replace(retry_after_s=wait_s), delta
 
-    def set_drained(self, name: str, *, drained: bool) -> None:
+    def set_drained(self, name: str, now_ns: int, *, drained: bool) -> None:
         """Take a backend out of (or back into) the running; what it already serves goes on.
 
         Raises: NotFound.
@@ -237,3 +261,5 @@ class Fleet:
                 for model, views in self.snapshot.views.items()
             },
         )
+        if not drained:
+            self._opened(name, now_ns)

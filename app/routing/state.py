@@ -333,11 +333,13 @@ class RoutingState:
             warm_ns = now_ns + round(warm_up_s * 1e9)
         self.warmth[backend] = Warmth(warm_ns, now_ns)
 
-    def answers(self, backend: str, now_ns: int) -> None:
-        """A token has come from it: it is warm, however long that was to take."""
+    def answers(self, backend: str, now_ns: int) -> bool:
+        """A token has come from it: it is warm, however long that was to take. Whether that is news."""
         known = self.warmth.get(backend)
-        if known is not None and (known.warm_ns is None or known.warm_ns > now_ns):
-            self.warmth[backend] = Warmth(now_ns, now_ns)
+        if known is None or (known.warm_ns is not None and known.warm_ns <= now_ns):
+            return False
+        self.warmth[backend] = Warmth(now_ns, now_ns)
+        return True
 
     def reserve(self, reservation: Reservation, now_ns: int) -> None:
         """Count a dispatched request as in flight."""
