@@ -74,6 +74,37 @@ def serving(folder: Path, config: Path | None = None, **environment: str) -> Ite
         assert code == 0, (folder / "stderr").read_text()
 
 
+@contextlib.contextmanager
+def gateway_processes(folder: Path, config: str, count: int) -> Iterator[list[tuple[str, str, subprocess.Popen[str]]]]:
+    """So many `turnout serve` side by side; url, admin url and process of each. Killed at the end."""
+    root = Path(__file__).resolve().parents[1]
+    with contextlib.ExitStack() as stack:
+        started = []
+        for number in range(count):
+            own = folder / str(number)
+            own.mkdir()
+            (own / "turnout.yaml").write_text(config)
+            errors = stack.enter_context((own / "stderr").open("w"))
+            command = [sys.executable, "-m", "app", "serve", "--port", "0", "--admin-port", "0", "--json"]
+            process = subprocess.Popen(
+                [*command, "--config", str(own / "turnout.yaml")],
+                stdout=subprocess.PIPE, stderr=errors, text=True, cwd=own,
+                env={**os.environ, "PYTHONPATH": str(root)},
+            )  # fmt: skip
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            started.append((own, process))
+        listed = []
+        for own, process in started:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            process.stdout.close()
+            assert line, (own / "stderr").read_text()
+            addresses = json.loads(line)
+            listed.append((addresses["url"], addresses["admin_url"], process))
+        yield listed
+
+
 def scripted_config(folder: Path, backends: Sequence[ScriptedBackend], **sections: Any) -> LoadedConfig:
     """A configuration for scripted backends, all serving model `m` at token prices."""
     shipped = load()

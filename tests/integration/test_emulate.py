@@ -214,13 +214,15 @@ def test_faults_can_be_set_at_run_time_and_hit_the_same_requests(url: str) -> No
 
 
 def test_faults_from_a_file_a_token_for_them_and_a_drain_that_lets_finish(tmp_path: Path) -> None:
-    (tmp_path / "faults.yaml").write_text("rules:\n  - {kind: http_error, status: 500, until_s: 0.2}\n")
+    (tmp_path / "faults.yaml").write_text("rules:\n  - {kind: http_error, status: 500, until_s: 3600}\n")
     with emulate(tmp_path, "--faults", "faults.yaml", "--admin-token", "a-token") as (url, process):
         body = {"model": MODEL, "messages": HELLO, "max_tokens": 100, "ignore_eos": True}
         assert httpx.get(f"{url}/admin/faults").status_code == 401
         headers = {"authorization": "Bearer a-token"}
-        assert httpx.get(f"{url}/admin/faults", headers=headers).json()["rules"][0]["until_s"] == 0.2
-        time.sleep(0.25)
+        assert httpx.get(f"{url}/admin/faults", headers=headers).json()["rules"][0]["until_s"] == 3600
+        assert httpx.post(f"{url}/v1/chat/completions", json=body).status_code == 500
+        assert httpx.delete(f"{url}/admin/faults").status_code == 401
+        assert httpx.delete(f"{url}/admin/faults", headers=headers).status_code == 200
         answers: list[httpx.Response] = []
         asking = threading.Thread(
             target=lambda: answers.append(httpx.post(f"{url}/v1/chat/completions", json=body, timeout=30))

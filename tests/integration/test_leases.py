@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.gateways import listening
+from tests.gateways import gateway_processes, listening
 from tests.servers import RedisServer, redis_server
 
 CAP, PROCESSES, CLIENTS, LEASE_S = 16, 8, 6, 1.0
-ROOT = Path(__file__).resolve().parents[2]
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi there"}]}
 CONFIG = """
 version: 1
@@ -70,36 +66,6 @@ class Service:
         await send({"type": "http.response.body", "body": ANSWER})
 
 
-@contextlib.contextmanager
-def gateways(folder: Path, config: str) -> Iterator[list[tuple[str, str, subprocess.Popen[str]]]]:
-    """So many processes; url, admin url and process of each. Killed at the end."""
-    with contextlib.ExitStack() as stack:
-        started = []
-        for number in range(PROCESSES):
-            own = folder / str(number)
-            own.mkdir()
-            (own / "turnout.yaml").write_text(config)
-            errors = stack.enter_context((own / "stderr").open("w"))
-            command = [sys.executable, "-m", "app", "serve", "--port", "0", "--admin-port", "0", "--json"]
-            process = subprocess.Popen(
-                [*command, "--config", str(own / "turnout.yaml")],
-                stdout=subprocess.PIPE, stderr=errors, text=True, cwd=own,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )  # fmt: skip
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            started.append((own, process))
-        listed = []
-        for own, process in started:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            process.stdout.close()
-            assert line, (own / "stderr").read_text()
-            addresses = json.loads(line)
-            listed.append((addresses["url"], addresses["admin_url"], process))
-        yield listed
-
-
 @pytest.fixture(params=["redis", "valkey"])
 def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     with redis_server(request.param) as made:
@@ -142,7 +108,7 @@ async def test_the_cap_holds_over_eight_processes_and_survives_kill_9(server: Re
     async with listening(service) as upstream:
         config = CONFIG.format(redis=server.url, upstream=upstream, cap=CAP, lease_s=LEASE_S)
         with contextlib.ExitStack() as stack:
-            started = await asyncio.to_thread(stack.enter_context, gateways(tmp_path, config))
+            started = await asyncio.to_thread(stack.enter_context, gateway_processes(tmp_path, config, PROCESSES))
             async with load([url for url, _, _ in started]) as statuses:
                 await full(service, 20)
                 held = service.answered

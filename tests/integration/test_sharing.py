@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,17 @@ def up(gateway: Running) -> tuple[bool, int]:
     status = gateway.gateway.sharer.status()
     assert status is not None
     return status.up, status.processes
+
+
+@contextlib.contextmanager
+def restarted(server: RedisServer) -> Iterator[subprocess.Popen[bytes]]:
+    """A server that was killed, anew on the same port, knowing nothing."""
+    again = subprocess.Popen(server.process.args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield again
+    finally:
+        again.kill()
+        again.wait()
 
 
 async def test_two_gateways_see_each_others_load_and_forget_who_left(server: RedisServer, tmp_path: Path) -> None:
@@ -79,15 +91,34 @@ async def test_redis_gone_and_back_fails_no_request(server: RedisServer, tmp_pat
         assert "turnout_shared_state_up 0.0" in (await client.get(one.admin_url + "/metrics")).text
         seen = len(statuses)
         await until(lambda: len(statuses) > seen + 50)
-        again = subprocess.Popen(  # noqa: ASYNC220
-            server.process.args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
+        with restarted(server) as again:
             await asyncio.to_thread(_await_ready, server.port, again)
             await until(lambda: up(one)[0])
             assert "turnout_shared_state_up 1.0" in (await client.get(one.admin_url + "/metrics")).text
             asking.cancel()
             assert set(statuses) == {200}
-        finally:
-            again.kill()
-            again.wait()
+
+
+async def test_when_redis_is_back_everybody_knows_the_others_load_again(server: RedisServer, tmp_path: Path) -> None:
+    """Row: Redis outage, convergence. Meanwhile each goes by its own count, and what runs goes on."""
+    gate = asyncio.Event()
+    slow = ScriptedBackend("a", scripts=[Script(("one", " two"), hang_before=1, gate=gate)])
+    loaded = scripted_config(tmp_path, [slow], sharing=config(server))
+    async with (
+        running(loaded, [slow]) as one,
+        running(loaded, [ScriptedBackend("a")]) as two,
+        httpx.AsyncClient(timeout=20) as client,
+    ):
+        asked = [asyncio.create_task(client.post(one.url + CHAT, json=MUST)) for _ in range(3)]
+        load = two.gateway.fleet.state.load("a")
+        await until(lambda: load.others.sequences == 3)
+        server.process.kill()
+        server.process.wait()
+        await until(lambda: load.others.sequences == 0 and not up(one)[0] and not up(two)[0])
+        with restarted(server) as again:
+            await asyncio.to_thread(_await_ready, server.port, again)
+            await until(lambda: up(one) == up(two) == (True, 2))
+            await until(lambda: load.others.sequences == 3)
+            gate.set()
+            assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
+            await until(lambda: load.others.sequences == 0)

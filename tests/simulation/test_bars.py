@@ -38,6 +38,9 @@ MODEL = "llama-3.1-8b"
 CAPACITY = 44.0
 """Requests a second of `synthetic` at which this fleet, turns taken, still keeps 99.5 % of promises."""
 
+FEWEST = 100
+"""Requests of a class of load that can be judged by."""
+
 QUEUED_SO_FAR = 3.0
 """The bar is 2 and is missed on this fleet: 2.4 and 2.8 (docs/routing.md)."""
 
@@ -81,12 +84,16 @@ def test_always_taking_the_least_violation_would_fail_that(fleet: Path) -> None:
     assert attained(made, least_violation(made), 2.0 * CAPACITY) < 0.8 / 2.0
 
 
+Row = tuple[str, float, float, bool, bool | None]
+"""Class of load, error of TTFT (the router's, the engine's own), whether the 0.9 quantiles of TTFT and TPOT held."""
+
+
 class Watched(Simulation):
     """Notes for each request what the engine itself would have forecast, and what the router has."""
 
     def __init__(self, made: Stage, told: Any) -> None:
         super().__init__(made, "round-robin", MODEL, told)
-        self.rows: dict[str, list[tuple[str, float, float, bool, bool | None]]] = defaultdict(list)
+        self.rows: dict[str, list[Row]] = defaultdict(list)
         self._floor: dict[int, float] = {}
         observe = made.fleet.state.observe
 
@@ -144,27 +151,47 @@ def skewed(made: Stage, factors: dict[str, float]) -> None:
     made.fleet.snapshot = Snapshot(made.fleet.snapshot.config_hash, views)
 
 
-def test_predictions_from_wrong_priors_come_near_the_engines_own(fleet: Path) -> None:
-    """Priors wrong by 0.7 and 1.4: error at most 1.3 times the engine's own noise-free forecast's when idle or busy (so
-    far 3 times when queued); 0.9 quantiles hold 87 to 93 times in a hundred over 5,000 observations a backend."""
+def watched(fleet: Path, count: int, rate: float) -> Watched:
+    """A run from priors that are wrong by 0.7 and 1.4."""
     made = stage(load(fleet), 0, Rows())
     skewed(made, {"h100": 0.7, "mi300x": 1.4})
-    watched = Watched(made, lambda served: None)
-    watched.run([arrival._replace(blocks=()) for arrival in synthetic(11_000, 0.5 * CAPACITY, seed=3)])
-    wrong: list[tuple[str, str, float, float]] = []
-    for name, rows in watched.rows.items():
+    simulation = Watched(made, lambda served: None)
+    simulation.run([arrival._replace(blocks=()) for arrival in synthetic(count, rate, seed=3)])
+    return simulation
+
+
+def too_far_off(name: str, rows: list[Row], bars: dict[str, float]) -> list[str]:
+    """Classes of load in which the error exceeds its bar; every class with a bar must be there, and no other may be."""
+    sizes = {load_class: sum(row[0] == load_class for row in rows) for load_class in ("idle", "busy", "queued")}
+    assert {load_class for load_class, size in sizes.items() if size >= FEWEST} == set(bars), (name, sizes)
+    wrong = []
+    for load_class, most in bars.items():
+        found = [row for row in rows if row[0] == load_class]
+        error, floor = mean(row[1] for row in found), mean(row[2] for row in found)
+        print(f"{name} {load_class} n {len(found)} error {error:.3f} floor {floor:.3f} ratio {error / floor:.2f}")
+        wrong += [f"{name} {load_class} {error / floor:.2f}"] if error > most * floor else []
+    return wrong
+
+
+def test_predictions_from_wrong_priors_come_near_the_engines_own(fleet: Path) -> None:
+    """Priors wrong by 0.7 and 1.4: error at most 1.3 times the engine's own noise-free forecast's when busy (so far 3
+    times when queued); 0.9 quantiles hold 87 to 93 times in a hundred over 5,000 observations a backend."""
+    wrong = []
+    for name, rows in watched(fleet, 11_000, 0.5 * CAPACITY).rows.items():
         assert len(rows) >= 5_000
         warm = rows[500:]
-        for load_class, most in (("idle", 1.3), ("busy", 1.3), ("queued", QUEUED_SO_FAR)):
-            found = [row for row in warm if row[0] == load_class]
-            if len(found) < 100:
-                continue
-            error, floor = mean(row[1] for row in found), mean(row[2] for row in found)
-            print(f"{name} {load_class} n {len(found)} error {error:.3f} floor {floor:.3f} ratio {error / floor:.2f}")
-            wrong += [(name, load_class, error, floor)] if error > most * floor else []
+        wrong += too_far_off(name, warm, {"busy": 1.3, "queued": QUEUED_SO_FAR})
         first = mean(row[3] for row in warm)
         pace = mean(row[4] for row in warm if row[4] is not None)
         print(f"{name} coverage TTFT {first:.3f} TPOT {pace:.3f}")
         assert 0.87 <= first <= 0.93
         assert 0.87 <= pace <= 0.93
+    assert not wrong
+
+
+def test_when_idle_they_come_near_it_too(fleet: Path) -> None:
+    """At half load nobody is ever alone; here hardly anybody is not."""
+    wrong = []
+    for name, rows in watched(fleet, 2_000, 0.005 * CAPACITY).rows.items():
+        wrong += too_far_off(name, rows[300:], {"idle": 1.3})
     assert not wrong

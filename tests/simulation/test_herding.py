@@ -106,3 +106,9 @@ def test_eight_routers_do_as_well_as_one(age_s: float) -> None:
         for routers, each in ((1, 0.0), (8, age_s))
     )
     assert eight >= one - 1.0
+
+
+def test_told_nothing_they_would_not() -> None:
+    """The mutation of the test above, on its first seconds: eight that hear nothing all take the cheapest."""
+    (one, _), (eight, _) = (attainment(routers, age_s, COUNT // 4, RATE) for routers, age_s in ((1, 0.0), (8, None)))
+    assert eight < one - 10.0

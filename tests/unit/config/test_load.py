@@ -108,6 +108,26 @@ def test_the_smallest_useful_file_loads(tmp_path: Path) -> None:
             "version: 1\npolicies: {mine: {scorers: [{use: cost, weight: 1, params: {ref_usd: 0}}], picker: {use: max_score}}}",
             "2:61: policies.mine.scorers[0].params.ref_usd: input should be greater than 0",
         ),
+        (
+            "version: 1",
+            "version: 1\npolicies: {mine: {scorers: [{use: cots, weight: 1}], picker: {use: max_score}}}",
+            "2:30: policies.mine.scorers[0].use: there is no scorer 'cots'; did you mean 'cost'?",
+        ),
+        (
+            "version: 1",
+            "version: 1\npolicies: {mine: {scorers: [{weight: 1}], picker: {use: max_score}}}",
+            "2:29: policies.mine.scorers[0].use: is required",
+        ),
+        (
+            "version: 1",
+            "version: 1\npolicies: {mine: {scorers: [{use: cost}], picker: {use: max_score}}}",
+            "2:29: policies.mine.scorers[0].weight: is required",
+        ),
+        (
+            "version: 1",
+            "version: 1\npolicies: {mine: {scorers: [{use: cost, weight: 0}], picker: {use: max_score}}}",
+            "2:41: policies.mine.scorers[0].weight: input should be greater than 0 (got 0)",
+        ),
         ("version: 1", "version: 1\npolicies: none", "2:1: policies: input should be a valid dictionary (got 'none')"),
         ("version: 1", "version: 1\nserver: {host: 0.0.0.0, port: 81, admin_port: 81}", "2:35: server.admin_port: the API"),
         ("version: 1", "version: 1\nserver: {drain_timeout_s: .inf}", "2:10: server.drain_timeout_s: input should be a finite"),

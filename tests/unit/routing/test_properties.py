@@ -12,23 +12,22 @@ from app.routing import discovery
 from app.routing.exploration import Exploration
 from app.routing.policy import Policy
 from app.routing.state import RoutingState
-from app.routing.types import BackendView, CostForecast, RouteRequest
+from app.routing.types import BackendView, CostForecast, RouteRequest, Slo
 from tests.builders import make_outcome, make_policy, make_profile, make_request, make_snapshot, make_view
 
 S = 1_000_000_000
 CAPABILITIES = ("tools", "json_schema", "vision", "logprobs", "n")
 
 
+SLOTS = {"big": 200, "small": 20, "other": 20}
+
+
 def shares(apply: bool, count: int = 200) -> Counter[str]:
-    """Who gets how many of `count` requests that arrive before any has been answered."""
-    views = (
-        make_view("big", profile=make_profile(max_sequences=200)),
-        make_view("small", profile=make_profile(max_sequences=50)),
-        make_view("other", profile=make_profile(max_sequences=50)),
-    )
+    """Who gets how many of `count` requests that arrive before any has been answered; all cost the same everywhere."""
+    views = tuple(make_view(name, profile=make_profile(max_sequences=slots)) for name, slots in SLOTS.items())
     state, policy, snapshot, taken = RoutingState(), make_policy(), make_snapshot(*views), Counter[str]()
     for seed in range(count):
-        request = make_request(prompt_tokens=100)
+        request = make_request(prompt_tokens=10, completion_tokens=200, slo=Slo(ttft_s=1.0))
         decision, delta = policy.decide(request, snapshot, state, 0, seed, "d")
         assert decision.chosen is not None
         taken[decision.chosen.view.name] += 1
@@ -39,13 +38,18 @@ def shares(apply: bool, count: int = 200) -> Counter[str]:
 
 
 def test_two_hundred_at_once_do_not_herd_and_without_reservations_they_would() -> None:
-    """Row: no herding, with its mutation. Nobody gets more than a third beyond its part of the slots."""
-    bounds = {"big": 4 / 6 * 4 / 3, "small": 1 / 6 * 4 / 3 * 2, "other": 1 / 6 * 4 / 3 * 2}
+    """Row: no herding, with its mutation. Nobody gets more than its slots and those who may wait there for at most the
+    promise's second: of `slots` answers of 200 tokens one is done every 200 steps / slots."""
 
     def kept(taken: Counter[str]) -> bool:
-        return all(taken[name] <= 200 * bound for name, bound in bounds.items())
+        for name, slots in SLOTS.items():
+            answer_s = 200 * make_profile().tpot_s(slots)
+            if taken[name] > slots * (1 + 1.0 / answer_s) + 1:
+                return False
+        return True
 
     assert kept(shares(apply=True)), shares(apply=True)
+    assert not kept(shares(apply=False)), "a third each, however few their slots"
     one = make_view("cheap", cost=CostForecast(10.0, 80.0), profile=make_profile(max_sequences=20))
     rest = make_view("dear", profile=make_profile(max_sequences=200))
     for apply, most in ((True, 150), (False, 200)):
