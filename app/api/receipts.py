@@ -36,7 +36,7 @@ def receipt(decision: Decision) -> dict[str, Any]:
         },
         "candidates": [_candidate(candidate) for candidate in decision.candidates],
         "rejected": [{"backend": name, "reason": reason} for name, reason in decision.rejected],
-        "dearer": list(decision.dearer),
+        "unseen": list(decision.unseen),
         "propensity": decision.propensity,
     }
 

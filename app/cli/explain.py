@@ -135,8 +135,8 @@ def show(receipt: dict[str, Any], console: Console) -> None:
     console.print(
         f"chosen: {chosen} ({receipt['reason']})" if chosen else f"nobody can serve this: {receipt['reason']}"
     )
-    if receipt.get("dearer"):
-        console.print(f"not looked at, since they are dearer: {', '.join(receipt['dearer'])}")
+    if receipt.get("unseen"):
+        console.print(f"not looked at (dearer, or out of the draw): {', '.join(receipt['unseen'])}")
     console.print(
         "misses = its q90 does not beat the promise by routing.slo_margin, or would break one made to another."
     )

@@ -224,7 +224,12 @@ def _oracle(stood: Stage, loaded: LoadedConfig) -> Oracle:
         raise UnknownName(f"the oracle needs the policy '{ORACLE_BASE}', which this configuration does not have")
     oracle = Oracle(stood.servers, forecaster(routing.cost_basis), ORACLE_MARGIN)
     made = replace(
-        fleet.policies[ORACLE_BASE], name=ORACLE, forecast=oracle.predict, slo_margin=ORACLE_MARGIN, exploration=None
+        fleet.policies[ORACLE_BASE],
+        name=ORACLE,
+        forecast=oracle.predict,
+        slo_margin=ORACLE_MARGIN,
+        exploration=None,
+        thorough=True,
     )
     fleet.policies = {**fleet.policies, ORACLE: made}
     return oracle

@@ -18,12 +18,18 @@ def one_of(places: Sequence[int], seed: int) -> int:
     return places[0] if len(places) == 1 else places[int(uniform(seed) * len(places))]
 
 
-def two_of(places: Sequence[int], seed: int, salts: Sequence[int]) -> Sequence[int]:
-    """Two different ones of the places (all of them, where there are no more than two).
+def by_lot(places: Sequence[int], seed: int, salts: Sequence[int]) -> list[int]:
+    """The places in the order of their lots; `salts` are theirs.
 
-    Each draws a lot from the seed and its own salt, so that neither the order of the others nor who else is there
+    Each draws its lot from the seed and its own salt, so that neither the order of the others nor who else is there
     changes what it drew.
     """
+    lots = sorted([(uniform(seed ^ salt), place) for place, salt in zip(places, salts, strict=True)])
+    return [place for _, place in lots]
+
+
+def two_of(places: Sequence[int], seed: int, salts: Sequence[int]) -> Sequence[int]:
+    """The first two by lot of the places (all of them, where there are no more than two); `salts` are everybody's."""
     if len(places) <= 2:
         return places
-    return sorted(places, key=lambda place: uniform(seed ^ salts[place]))[:2]
+    return by_lot(places, seed, [salts[place] for place in places])[:2]

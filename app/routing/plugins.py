@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from app.routing.field import Field
 from app.routing.state import RoutingState
 from app.routing.types import BackendView, Candidate, Facts, RouteRequest, Sticky
 
@@ -45,14 +46,14 @@ class Scorer(Protocol):
 
 class Turn(NamedTuple):
     """What a picker may look at besides the candidates. `seed` makes ties fair, `key` (policy and model) is what it
-    names its sticky notes by; it changes nothing itself. `dearer` candidates were not looked at, since they could not
-    win."""
+    names its sticky notes by; it changes nothing itself. `next_nusd` is the lowest cost of those that were not
+    looked at (None = all were)."""
 
     state: RoutingState
     now_ns: int
     seed: int
     key: str
-    dearer: int = 0
+    next_nusd: float | None = None
 
     def note(self, name: str, default: float) -> float:
         """A number it left behind earlier."""
@@ -74,7 +75,13 @@ class Pick(NamedTuple):
     retry_after_s: float | None = None
 
 
+class Seek(Protocol):
+    """Looks at those of a field that may win under a picker, and at no others."""
+
+    def __call__(self, request: RouteRequest, field: Field, turn: Turn) -> None: ...
+
+
 class Picker(Protocol):
-    """Chooses among scored candidates."""
+    """Chooses among scored candidates. One that need not see all of them has a `seek: Seek` besides."""
 
     def __call__(self, request: RouteRequest, candidates: Sequence[Candidate], turn: Turn) -> Pick: ...

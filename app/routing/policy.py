@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
 
 from app.routing import exploration
 from app.routing.exploration import Exploration
-from app.routing.plugins import HardFilter, Picker, Scorer, Turn
+from app.routing.field import Field, Look
+from app.routing.plugins import HardFilter, Picker, Scorer, Seek, Turn
 from app.routing.predictor import CostBasis, Forecast, costs_nusd, forecaster
 from app.routing.slo import MOST_HARM, fitted, harm_allowed, remaining
 from app.routing.state import RoutingState
 from app.routing.types import NO_FACTS, BackendView, Candidate, Decision, Delta, Reservation, RouteRequest, Snapshot
 
 NOTHING = Delta(None)
-FEW = 2
-"""So many are looked at together, the cheapest first."""
-
 REFERENCE = forecaster("reference")
 
 
@@ -36,7 +33,10 @@ class WeightedScorer:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Named filters, weighted scorers and a picker, with the operator's margin and forecast."""
+    """Named filters, weighted scorers and a picker, with the operator's margin and forecast.
+
+    A `thorough` one always looks at all candidates.
+    """
 
     name: str
     filters: tuple[HardFilter, ...]
@@ -47,6 +47,7 @@ class Policy:
     forecast: Forecast = REFERENCE
     cost_basis: CostBasis = "reference"
     exploration: Exploration | None = None
+    thorough: bool = False
 
     def decide(
         self,
@@ -68,13 +69,20 @@ class Policy:
         head = (decision_id, request, self.name, snapshot.config_hash, seed)
         if not kept:
             return Decision(*head, None, "no_candidates" if rejected else "unknown_model", (), rejected), NOTHING
-        reach = getattr(self.picker, "reach", None)
-        dearer: tuple[str, ...] = ()
-        if reach is None or thorough or len(kept) <= FEW or self._explores(seed):
-            candidates = self._candidates(request, kept, state, now_ns)
+        seek: Seek | None = getattr(self.picker, "seek", None)
+        unseen: tuple[str, ...] = ()
+        turn = Turn(state, now_ns, seed, f"{self.name}:{request.model}")
+        look = self._looking(request, state, now_ns)
+        if seek is None or thorough or self.thorough or len(kept) == 1 or self._explores(seed):
+            candidates = look(kept)
         else:
-            candidates, dearer = self._cheapest(request, kept, state, now_ns, reach)
-        turn = Turn(state, now_ns, seed, f"{self.name}:{request.model}", len(dearer))
+            field = Field(kept, costs_nusd(request, kept, state, now_ns, self.cost_basis), look)
+            seek(request, field, turn)
+            candidates = field.looked
+            if len(candidates) < len(kept):
+                places = field.unseen()
+                turn = Turn(state, now_ns, seed, turn.key, field.costs_nusd[places[0]])
+                unseen = tuple([kept[place].name for place in places])
         pick = self.picker(request, candidates, turn)
         propensity = 1.0
         if self.exploration is not None and pick.position is not None:
@@ -89,12 +97,12 @@ class Policy:
                 pick.margin,
                 pick.retry_after_s,
                 propensity,
-                dearer,
+                unseen,
             )
             return decision, Delta(None, pick.sticky)
         chosen = candidates[pick.position]
         decision = Decision(
-            *head, chosen, pick.reason, tuple(candidates), rejected, pick.margin, None, propensity, dearer
+            *head, chosen, pick.reason, tuple(candidates), rejected, pick.margin, None, propensity, unseen
         )
         return decision, Delta(reservation(request, chosen, seed), pick.sticky)
 
@@ -121,39 +129,22 @@ class Policy:
                 kept.append(view)
         return kept, tuple(rejected)
 
-    def _candidates(
-        self, request: RouteRequest, views: Sequence[BackendView], state: RoutingState, now_ns: int
-    ) -> list[Candidate]:
+    def _looking(self, request: RouteRequest, state: RoutingState, now_ns: int) -> Look:
+        """How views become candidates for this request."""
         slo, margin, loads = remaining(request, now_ns), self.slo_margin, state.loads
-        most_harm = harm_allowed(self.most_harm, request, state)
-        predictions = self.forecast(request, views, state, now_ns)
-        candidates = fitted(views, predictions, loads, slo, margin, most_harm)
-        if self.scorers:
-            return [self._scored(request, candidate) for candidate in candidates]
-        return candidates
+        most_harm, forecast = harm_allowed(self.most_harm, request, state), self.forecast
+
+        def look(views: Sequence[BackendView]) -> list[Candidate]:
+            predictions = forecast(request, views, state, now_ns)
+            candidates = fitted(views, predictions, loads, slo, margin, most_harm)
+            if self.scorers:
+                return [self._scored(request, candidate) for candidate in candidates]
+            return candidates
+
+        return look
 
     def _explores(self, seed: int) -> bool:
         return self.exploration is not None and exploration.draws(self.exploration, seed)
-
-    def _cheapest(
-        self, request: RouteRequest, views: Sequence[BackendView], state: RoutingState, now_ns: int, reach: float
-    ) -> tuple[list[Candidate], tuple[str, ...]]:
-        """Candidates in order of cost as far as one of them may win, and the names of those that cannot."""
-        costs = costs_nusd(request, views, state, now_ns, self.cost_basis)
-        order = sorted(range(len(views)), key=costs.__getitem__)
-        candidates: list[Candidate] = []
-        looked, limit = 0, inf
-        while looked < len(order) and costs[order[looked]] <= limit:
-            until = looked + FEW
-            if limit < inf:
-                until = next((at for at in range(looked, len(order)) if costs[order[at]] > limit), len(order))
-            found = self._candidates(request, [views[place] for place in order[looked:until]], state, now_ns)
-            if limit == inf:
-                feasible = [place for place, each in zip(order[looked:], found, strict=False) if each.feasible]
-                limit = costs[feasible[0]] * reach if feasible else inf
-            candidates += found
-            looked += len(found)
-        return candidates, tuple([views[place].name for place in order[looked:]])
 
     def _scored(self, request: RouteRequest, candidate: Candidate) -> Candidate:
         scores = tuple(

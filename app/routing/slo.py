@@ -1,7 +1,7 @@
 """Whether a prediction keeps the promises made: feasibility, how badly it fails, and how much room is left.
 
     feasible   q90(TTFT) <= SLO (1 - m)  and  q90(pace) <= SLO (1 - m)  and  q90(E2E) <= SLO (1 - m)
-               and  harm <= most_harm * prompt tokens / those of the model's mean prompt
+               and  harm <= most_harm * prompt tokens / those of the model's mean prompt * min(1, answers seen / 64)
     violation  0.8 max(0, TTFT/SLO - 1) + 0.2 max(0, TPOT/SLO - 1) + max(0, E2E/SLO - 1)   on the quantiles
     slack      min over promises of (SLO - q90) / SLO
 
@@ -25,8 +25,11 @@ from app.routing.types import BackendView, Candidate, Prediction, RouteRequest, 
 TTFT_WEIGHT = 0.8
 TPOT_WEIGHT = 0.2
 E2E_WEIGHT = 1.0
-MOST_HARM = 0.025
+MOST_HARM = 0.02
 """How many promises to others a request of the usual length may be expected to break, unless configured otherwise."""
+
+ANSWERS_KNOWN = 64
+"""So many answers tell how long answers are."""
 
 _made = tuple.__new__
 """A NamedTuple's own constructor takes twice as long."""
@@ -58,9 +61,12 @@ def remaining(request: RouteRequest, now_ns: int) -> Slo:
 
 
 def harm_allowed(most_harm: float, request: RouteRequest, state: RoutingState) -> float:
-    """How many promises to others this request may be expected to break."""
+    """How many promises to others this request may be expected to break; few, while little is known of answers."""
     lengths = state.lengths.get(request.model)
-    return most_harm if lengths is None else most_harm * request.prompt_tokens / lengths.prompt_tokens
+    if lengths is None:
+        return 0.0
+    known = min(1.0, len(lengths.window) / ANSWERS_KNOWN)
+    return most_harm * known * request.prompt_tokens / lengths.prompt_tokens
 
 
 def fitted(

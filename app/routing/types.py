@@ -258,7 +258,7 @@ class Decision(NamedTuple):
     `chosen` is None when nobody takes the request now; then `reason` says why: `unknown_model` and `no_candidates` for
     good, `shed` (turned away; `retry_after_s` says when to come back), `hold` (wait in the gateway, decide again),
     `wait` (the same, for somebody cheaper, for `retry_after_s`).
-    `dearer` are backends that were not looked at, since they could not have won.
+    `unseen` are backends that were not looked at, since they could not have won: dearer, or out of the draw.
     """
 
     id: str
@@ -273,7 +273,7 @@ class Decision(NamedTuple):
     margin: float = 0.0
     retry_after_s: float | None = None
     propensity: float = 1.0
-    dearer: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
 
 class Reservation(NamedTuple):

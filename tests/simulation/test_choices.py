@@ -93,7 +93,7 @@ def test_a_tight_pace_leaves_only_sram(views: dict[str, tuple[BackendView, ...]]
     assert decision.chosen is not None
     assert decision.chosen.view.substrate == "cerebras"
     assert [candidate.feasible for candidate in decision.candidates].count(True) == 1
-    assert decision.dearer == ("trainium-70b",)
+    assert decision.unseen == ("trainium-70b",)
     assert {c.why_not for c in decision.candidates if not c.feasible} == {"tpot"}
 
 

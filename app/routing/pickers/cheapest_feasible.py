@@ -11,8 +11,12 @@ Reads: feasible, violation, slack, cost.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import takewhile
+from math import inf
 
-from app.routing.draws import two_of
+from app.routing.draws import by_lot, two_of
+from app.routing.field import Field
 from app.routing.hysteresis import Hysteresis, settled
 from app.routing.overload import OverloadRules, none_feasible
 from app.routing.patience import patient
@@ -57,7 +61,8 @@ def make(
         if len(feasible) == 1:
             winner = feasible[0]
             note = () if candidates[winner].view.name == incumbent else ((name, candidates[winner].view.name),)
-            return Pick(winner, _alone(candidates, turn), 0.0, note)
+            own = candidates[winner].prediction.cost_nusd
+            return Pick(winner, _alone(candidates, turn), _saving((own,), own, turn.next_nusd), note)
         costs = [candidates[place].prediction.cost_nusd for place in feasible]
         base = min(costs)
         if incumbent is not None:
@@ -71,15 +76,51 @@ def make(
             winner = second if candidates[second].slack > candidates[first].slack else first
             reason = "more_slack"
         note = () if candidates[winner].view.name == incumbent else ((name, candidates[winner].view.name),)
-        return Pick(winner, reason, _saving(costs, costs[feasible.index(winner)]), note)
+        return Pick(winner, reason, _saving(costs, costs[feasible.index(winner)], turn.next_nusd), note)
 
-    pick.reach = (1.0 + stay) * (1.0 + band)  # type: ignore[attr-defined]  # who is dearer than that cannot win
+    if hysteresis is None:  # whom that holds back is known only when all have been looked at
+        pick.seek = partial(_seek, band, stay, worth if patience else inf)  # type: ignore[attr-defined]
     return pick
+
+
+def _seek(band: float, stay: float, worth: float, request: RouteRequest, field: Field, turn: Turn) -> None:
+    """In order of price until one keeps every promise. Of those that may win then: the incumbent, if it is near enough,
+    and those tied, in the order of their lots, until two keep every promise. Where it may be worth waiting for somebody
+    cheaper, all of them: any may be in time later."""
+    order, costs = field.order, field.costs_nusd
+    for rank, place in enumerate(order):  # noqa: B007
+        if field.look(place).feasible:
+            break
+    else:
+        return
+    cheapest = costs[place]
+    near = cheapest * (1.0 + stay)
+    most = near * (1.0 + band)
+    rest = order[rank + 1 :]
+    if not rest or costs[rest[0]] > most:
+        return
+    if any(each.why_not == "harm" and each.prediction.cost_nusd * (1.0 + worth) < cheapest for each in field.looked):
+        for other in takewhile(lambda other: costs[other] <= most, rest):
+            field.look(other)
+        return
+    base = cheapest
+    incumbent = turn.state.sticky.get(f"incumbent:{turn.key}:{request.slo_class}")
+    if incumbent is not None and field.views[place].name != incumbent:
+        for other in takewhile(lambda other: costs[other] <= near, rest):
+            if field.views[other].name == incumbent and field.look(other).feasible:
+                base = costs[other]
+    limit = base * (1.0 + band)
+    tied = [place, *takewhile(lambda other: costs[other] <= limit, rest)]
+    kept = 0
+    for other in tied if len(tied) <= 2 else by_lot(tied, turn.seed, [field.views[each].salt for each in tied]):
+        kept += field.look(other).feasible
+        if kept == 2:
+            return
 
 
 def _alone(candidates: Sequence[Candidate], turn: Turn) -> str:
     """Why the only feasible one of those looked at was taken."""
-    if turn.dearer:
+    if turn.next_nusd is not None:
         return "cheapest_feasible"
     return "only_feasible" if len(candidates) > 1 else "only_candidate"
 
@@ -99,8 +140,10 @@ def _or_the_incumbents(
     return cheapest
 
 
-def _saving(costs: Sequence[float], own: float) -> float:
-    """How much dearer the next cheapest feasible backend would be, relative to the winner."""
-    ranked = sorted(costs)
-    other = ranked[1] if ranked[0] == own else ranked[0]
-    return max(0.0, other / own - 1.0) if own > 0 else 0.0
+def _saving(costs: Sequence[float], own: float, next_nusd: float | None) -> float:
+    """How much dearer the next cheapest backend would be that keeps every promise (or may, not having been looked at),
+    relative to the winner."""
+    others = sorted(costs)
+    others.remove(own)
+    other = min(others[0] if others else inf, inf if next_nusd is None else next_nusd)
+    return max(0.0, other / own - 1.0) if own > 0.0 and other < inf else 0.0

@@ -52,6 +52,8 @@ def test_a_prompt_read_before_is_quicker_and_cheaper_there_so_affinity_needs_no_
     views = tuple(make_view(name, profile=make_profile(prefix_cache=True)) for name in "abc")
     state, policy = RoutingState(), make_policy()
     request = make_request(blocks=SYSTEM)
+    for _ in range(64):
+        state.length(request.model).answer(100)
     first, delta = policy.decide(request, make_snapshot(*views), state, 0, 1, "d")
     assert first.chosen is not None
     assert delta.reservation is not None

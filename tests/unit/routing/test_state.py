@@ -52,10 +52,15 @@ def test_reading_that_others_bring_later_moves_the_published_quantile_but_not_th
     assert after.tpot_q90_s == pytest.approx(slower_s, rel=0.05)
 
 
-def test_a_longer_prompt_may_do_more_harm() -> None:
+def test_a_longer_prompt_may_do_more_harm_and_whoever_knows_more() -> None:
     state = RoutingState()
-    assert harm_allowed(0.025, make_request(prompt_tokens=8000), state) == 0.025
+    assert harm_allowed(0.025, make_request(prompt_tokens=8000), state) == 0.0
+    for _ in range(32):
+        state.length("m").answer(100)
     state.length("m").prompt_tokens = 2000.0
+    assert harm_allowed(0.025, make_request(prompt_tokens=8000), state) == pytest.approx(0.05)
+    for _ in range(64):
+        state.length("m").answer(100)
     assert harm_allowed(0.025, make_request(prompt_tokens=8000), state) == pytest.approx(0.1)
     assert harm_allowed(0.025, make_request(prompt_tokens=500), state) == pytest.approx(0.00625)
 
