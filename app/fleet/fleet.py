@@ -178,7 +178,7 @@ class Fleet:
 
     def answers(self, backend: str, now_ns: int) -> None:
         """A token has come from a backend: it is warm, if it was not known to be."""
-        if self.state.warmth and self.state.answers(backend, now_ns):
+        if self.state.warmth and self._is_latest(backend) and self.state.answers(backend, now_ns):
             self._opened(backend, now_ns)
 
     def allow(self, backend: str, slots: int, now_ns: int) -> None:
@@ -201,10 +201,13 @@ class Fleet:
 
     def observe(self, outcome: Outcome, now_ns: int) -> None:
         """Learn from an attempt."""
-        name, latest = outcome.chosen.view.name, self._latest.backends
-        if latest is not self.backends and latest.get(name) is not self.backends[name]:
-            return
-        self.state.observe(outcome, now_ns)
+        if self._is_latest(outcome.chosen.view.name):
+            self.state.observe(outcome, now_ns)
+
+    def _is_latest(self, name: str) -> bool:
+        """Whether what is seen of this fleet's backend is true of the newest fleet's."""
+        latest = self._latest.backends
+        return latest is self.backends or latest.get(name) is self.backends[name]
 
     def _decide(self, request: RouteRequest, now_ns: int, *, thorough: bool = False) -> tuple[Decision, Delta]:
         policy = self.policies.get(request.policy)
