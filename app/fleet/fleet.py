@@ -18,7 +18,7 @@ from app.fleet.health import FULL_S, GATES, LONGEST_RETRY_AFTER_S, NEVER_NS, Hea
 from app.fleet.receipts import Receipts
 from app.fleet.troubles import Troubles
 from app.routing.policy import Policy
-from app.routing.state import LastToken, RoutingState
+from app.routing.state import LastToken, RoutingState, Warmth
 from app.routing.types import BackendView, Decision, Delta, Outcome, Reservation, RouteRequest, Snapshot
 from app.routing.warmth import Standing, know, standing, wanted
 from backends.base import Backend
@@ -178,7 +178,7 @@ class Fleet:
 
     def answers(self, backend: str, now_ns: int) -> None:
         """A token has come from a backend: it is warm, if it was not known to be."""
-        if self.state.warmth and self.state.answers(backend, now_ns):
+        if self.state.warmth and self._is_latest(backend) and self.state.answers(backend, now_ns):
             self._opened(backend, now_ns)
 
     def allow(self, backend: str, slots: int, now_ns: int) -> None:
@@ -186,6 +186,30 @@ class Fleet:
         more = slots > self.caps.allowed.get(backend, 0)
         self.caps.allow(backend, slots, now_ns)
         if more:
+            self._opened(backend, now_ns)
+
+    def not_cold(self, now_ns: int) -> dict[str, Warmth]:
+        """What is known of the backends that can be cold and are not, as others may be told: in use is used now."""
+        found = {}
+        for view in self._views():
+            stands = standing(self.state, view, now_ns)
+            if stands is not None and stands.warmth != "cold":
+                known, load = self.state.warmth[view.name], self.state.loads.get(view.name)
+                found[view.name] = known._replace(used_ns=now_ns) if load is not None and load.sequences else known
+        return found
+
+    def warm_elsewhere(self, backend: str, warm_ns: int, used_ns: int, now_ns: int) -> None:
+        """Another process tells since (or from) when a backend is warm, and when it was last used."""
+        stands = self.warmth(backend, now_ns)
+        if stands is None:
+            return
+        known = self.state.warmth[backend]
+        if stands.warmth == "cold" or known.warm_ns is None:
+            self.state.prefixes.pop(backend, None)
+        else:
+            warm_ns, used_ns = min(known.warm_ns, warm_ns), max(known.used_ns, used_ns)
+        self.state.warmth[backend] = Warmth(warm_ns, used_ns)
+        if stands.warm_in_s and warm_ns <= now_ns:
             self._opened(backend, now_ns)
 
     def opens_ns(self, model: str, now_ns: int) -> int | None:
@@ -201,10 +225,13 @@ class Fleet:
 
     def observe(self, outcome: Outcome, now_ns: int) -> None:
         """Learn from an attempt."""
-        name, latest = outcome.chosen.view.name, self._latest.backends
-        if latest is not self.backends and latest.get(name) is not self.backends[name]:
-            return
-        self.state.observe(outcome, now_ns)
+        if self._is_latest(outcome.chosen.view.name):
+            self.state.observe(outcome, now_ns)
+
+    def _is_latest(self, name: str) -> bool:
+        """Whether what is seen of this fleet's backend is true of the newest fleet's."""
+        latest = self._latest.backends
+        return latest is self.backends or latest.get(name) is self.backends[name]
 
     def _decide(self, request: RouteRequest, now_ns: int, *, thorough: bool = False) -> tuple[Decision, Delta]:
         policy = self.policies.get(request.policy)

@@ -33,14 +33,13 @@ class Standing(NamedTuple):
 
 
 def know(state: RoutingState, views: Iterable[BackendView], now_ns: int) -> None:
-    """Which backends can be cold. Those not known of yet are as they are declared to start, or in use already."""
+    """Which backends can be cold. Those not known of yet are as they are declared to start."""
     declared = {view.name: view.cold_start for view in views if view.cold_start is not None}
     for name in state.warmth.keys() - declared.keys():
         del state.warmth[name]
     for name, cold_start in declared.items():
         if name not in state.warmth:
-            warm = cold_start.starts == "warm" or _in_use(state, name)
-            state.warmth[name] = Warmth(now_ns if warm else None, now_ns)
+            state.warmth[name] = Warmth(now_ns if cold_start.starts == "warm" else None, now_ns)
 
 
 def left_ns(state: RoutingState, view: BackendView, now_ns: int) -> int:

@@ -214,7 +214,12 @@ class Sharer:
         interval_ns, wall_ns = int(config.interval_s * 1e9), self._clock.wall_ns()
         told = fleet.health.told(now_ns, 3 * interval_ns)
         until_ms = {name: max(0, wall_ns + until_ns - now_ns) // 1_000_000 for name, until_ns in told.items()}
-        row = rows.own_row(fleet.state, fleet.backends, until_ms, now_ns)
+        warm = {
+            name: rows.Warm(_ms(wall_ns + known.warm_ns - now_ns), _ms(wall_ns + known.used_ns - now_ns))
+            for name, known in fleet.not_cold(now_ns).items()
+            if known.warm_ns is not None
+        }
+        row = rows.own_row(fleet.state, fleet.backends, until_ms, now_ns, warm)
         try:
             found = await store.exchange("load", self._process, rows.encode(row), config.row_ttl_s)
         except StoreError as error:
@@ -245,6 +250,9 @@ class Sharer:
             until_ms = others.open_until_ms.get(name)
             until_ns = 0 if until_ms is None else now_ns + until_ms * 1_000_000 - wall_ns
             fleet.health.elsewhere(name, max(until_ns, self._probed_ns.get(name, 0)), now_ns)
+        for name, told in others.warm.items():
+            warm_ns, used_ns = (now_ns + each_ms * 1_000_000 - wall_ns for each_ms in told)
+            fleet.warm_elsewhere(name, warm_ns, min(used_ns, now_ns), now_ns)
 
     def _alone(self) -> None:
         """Nobody has told anything of late."""
@@ -271,3 +279,7 @@ class Sharer:
             log.warning("shared state is back")
         self._up = True
         self._faults = 0
+
+
+def _ms(at_ns: int) -> int:
+    return max(0, at_ns) // 1_000_000

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from app.routing.state import READING_TAU_NS, Load, Others, RoutingState
@@ -43,12 +44,24 @@ class Share(NamedTuple):
         return Others(self.sequences, self.resident_tokens, self.prompt_tokens, self.reading_us / 1e6, tightest_s)
 
 
+class Warm(NamedTuple):
+    """That a backend is warm, or when it will be, and when it was last used, in wall-clock milliseconds."""
+
+    warm_ms: int
+    used_ms: int
+
+    def __add__(self, other: Warm) -> Warm:  # type: ignore[override]
+        """What two processes know of it together. Commutative and associative."""
+        return Warm(min(self.warm_ms, other.warm_ms), max(self.used_ms, other.used_ms))
+
+
 class Row(NamedTuple):
-    """All that a process tells every interval: its load, and until when (wall-clock milliseconds) its breakers are
-    open, both by backend."""
+    """All that a process tells every interval, by backend: its load, until when (wall-clock milliseconds) its breakers
+    are open, and which of those that can be cold are not."""
 
     loads: Mapping[str, Share]
     open_until_ms: Mapping[str, int]
+    warm: Mapping[str, Warm] = MappingProxyType({})
 
 
 def share(load: Load, now_ns: int) -> Share:
@@ -64,15 +77,21 @@ def share(load: Load, now_ns: int) -> Share:
     )
 
 
-def own_row(state: RoutingState, backends: Iterable[str], open_until_ms: Mapping[str, int], now_ns: int) -> Row:
+def own_row(
+    state: RoutingState,
+    backends: Iterable[str],
+    open_until_ms: Mapping[str, int],
+    now_ns: int,
+    warm: Mapping[str, Warm] = MappingProxyType({}),
+) -> Row:
     """The row of this process; idle backends need no word."""
     loads = {name: share(state.loads[name], now_ns) for name in backends if name in state.loads}
-    return Row({name: each for name, each in loads.items() if each != Share()}, open_until_ms)
+    return Row({name: each for name, each in loads.items() if each != Share()}, open_until_ms, warm)
 
 
 def encode(row: Row) -> bytes:
     """As it is stored."""
-    plain = {"v": VERSION, "loads": row.loads, "open": row.open_until_ms}
+    plain = {"v": VERSION, "loads": row.loads, "open": row.open_until_ms, "warm": dict(row.warm)}
     return json.dumps(plain, separators=(",", ":")).encode()
 
 
@@ -83,15 +102,18 @@ def decode(text: bytes) -> Row | None:
         if plain["v"] != VERSION:
             return None
         loads = {str(name): _share(each) for name, each in plain["loads"].items()}
-        return Row(loads, {str(name): _count(until_ms) for name, until_ms in plain["open"].items()})
+        warm = {str(name): Warm(*map(_count, each)) for name, each in plain.get("warm", {}).items()}
+        return Row(loads, {str(name): _count(until_ms) for name, until_ms in plain["open"].items()}, warm)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
 def merged(rows: Mapping[str, Row], own: str) -> Row:
-    """The sum over all processes but this one, and the latest time a breaker is open until."""
+    """The sum over all processes but this one, the latest time a breaker is open until, the earliest a backend is warm
+    and the latest it was used."""
     loads: dict[str, Share] = {}
     open_until_ms: dict[str, int] = {}
+    warm: dict[str, Warm] = {}
     for process, row in rows.items():
         if process == own:
             continue
@@ -99,7 +121,9 @@ def merged(rows: Mapping[str, Row], own: str) -> Row:
             loads[name] = loads.get(name, Share()) + each
         for name, until_ms in row.open_until_ms.items():
             open_until_ms[name] = max(until_ms, open_until_ms.get(name, 0))
-    return Row(loads, open_until_ms)
+        for name, known in row.warm.items():
+            warm[name] = warm[name] + known if name in warm else known
+    return Row(loads, open_until_ms, warm)
 
 
 def _share(plain: Any) -> Share:

@@ -166,16 +166,15 @@ def test_what_was_sent_to_one_that_was_not_warm_teaches_nothing_of_its_ttft() ->
     assert learned.ttft.pool.samples == 1
 
 
-def test_the_configuration_says_how_they_start_and_those_in_use_are_warm() -> None:
-    warm, cold, busy = cold_view("warm", ColdStart(9, 60, "warm")), cold_view("cold"), cold_view("busy")
+def test_the_configuration_says_how_they_start_and_another_one_changes_nothing_that_is_known() -> None:
+    warm, cold = cold_view("warm", ColdStart(9, 60, "warm")), cold_view("cold")
     state = RoutingState()
-    state.reserve(Reservation("busy", 1, 10, None), 0)
-    warmth.know(state, [warm, cold, busy, make_view("never")], 7 * S)
-    assert state.warmth == {"warm": Warmth(7 * S, 7 * S), "cold": Warmth(None, 7 * S), "busy": Warmth(7 * S, 7 * S)}
+    warmth.know(state, [warm, cold, make_view("never")], 7 * S)
+    assert state.warmth == {"warm": Warmth(7 * S, 7 * S), "cold": Warmth(None, 7 * S)}
     assert warmth.standing(state, warm, 67 * S) == ("cold", 9.0), "its idle time has begun"
     state.warm("cold", 90.0, 8 * S)
     warmth.know(state, [cold], 9 * S)
-    assert state.warmth == {"cold": Warmth(98 * S, 8 * S)}, "another configuration does not change what is known"
+    assert state.warmth == {"cold": Warmth(98 * S, 8 * S)}
     assert warmth.standing(state, make_view("never"), 9 * S) is None
 
 
@@ -282,3 +281,15 @@ def test_exploration_wakes_nobody() -> None:
     busy.samples, busy.seen_ns = 100, 0
     assert outcome([first, second]) == "cheapest_feasible"
     assert outcome([first._replace(prediction=warmth.if_warm(first.prediction)), second]) == "explored"
+
+
+def test_what_an_old_backend_of_that_name_still_says_does_not_make_the_new_one_warm() -> None:
+    old = fleet(cold_view())
+    backends = {"cold": ScriptedBackend("cold")}
+    new = old.successor(backends, old.snapshot, old.policies, 0, {})
+    old.supersede(new)
+    new.know_warmth(5 * S)
+    old.answers("cold", 6 * S)
+    assert new.warmth("cold", 6 * S) == ("cold", 90.0)
+    new.answers("cold", 7 * S)
+    assert new.warmth("cold", 7 * S) == ("warm", 0.0)

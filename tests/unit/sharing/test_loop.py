@@ -13,11 +13,12 @@ from app.fleet.fleet import Fleet
 from app.fleet.receipts import Receipts
 from app.fleet.sharing import learned
 from app.fleet.sharing.loop import Sharer
-from app.fleet.sharing.rows import Row, Share, decode, encode
+from app.fleet.sharing.rows import Row, Share, Warm, decode, encode
 from app.fleet.sharing.store import Found, Grant, StoreError
 from app.routing.predictor import predict
 from app.routing.state import NOBODY, Others, RoutingState
 from backends.clock import VirtualClock
+from backends.types import ColdStart
 from tests.builders import make_candidate, make_outcome, make_policy, make_request, make_snapshot, make_view
 from tests.fakes import ScriptedBackend
 
@@ -63,10 +64,10 @@ class Shelf:
 class Scene:
     """A fleet of two, a shelf and somebody who shares."""
 
-    def __init__(self) -> None:
+    def __init__(self, cold_start: ColdStart | None = None) -> None:
         self.clock, self.shelf, self.failed = VirtualClock(), Shelf(), list[str]()
         backends = {name: ScriptedBackend(name) for name in ("a", "b")}
-        snapshot = make_snapshot(*(make_view(name) for name in backends))
+        snapshot = make_snapshot(*(make_view(name, cold_start=cold_start) for name in backends))
         self.fleet = Fleet(backends, snapshot, {"cheapest-slo": make_policy()}, Receipts(10, "d-"), 0)
         self.sharer = Sharer(lambda: self.fleet, self.clock, "me", lambda _: self.shelf, self.failed.append)
 
@@ -78,8 +79,9 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def sharing() -> AsyncIterator[Scene]:
-    scene = Scene()
+async def sharing(cold_start: ColdStart | None = None) -> AsyncIterator[Scene]:
+    scene = Scene(cold_start)
+    scene.fleet.know_warmth(scene.clock.now_ns())
     scene.sharer.follow(CONFIG)
     try:
         yield scene
@@ -217,3 +219,41 @@ async def test_another_configuration_ends_the_old_loop_and_off_shares_nothing() 
             await asyncio.sleep(0)
     assert "me" not in scene.shelf.rows["load"], "who leaves takes its row along"
     await scene.sharer.aclose()
+
+
+async def test_what_others_have_warmed_is_warm_and_what_is_warm_here_is_told() -> None:
+    async with sharing(ColdStart(90.0, 600.0)) as scene:
+        wall_ms = scene.clock.wall_ns() // 1_000_000
+        scene.shelf.rows["load"] = {"other": encode(Row({}, {}, {"a": Warm(wall_ms + 30_000, wall_ms)}))}
+        scene.fleet.warm("b", scene.clock.now_ns())
+        await scene.rounds(1)
+        now_ns = scene.clock.now_ns()
+        stands = scene.fleet.warmth("a", now_ns)
+        assert stands is not None
+        assert stands.warmth == "warming"
+        assert stands.warm_in_s == pytest.approx(29.0, abs=0.01)
+        own = decode(scene.shelf.rows["load"]["me"])
+        assert own is not None
+        assert own.warm["b"] == Warm(wall_ms + 90_000, wall_ms), "when it will be, by the wall's clock"
+        await scene.rounds(40)
+        assert scene.fleet.warmth("a", scene.clock.now_ns()) == ("warm", 0.0)
+        scene.shelf.rows["load"]["other"] = encode(Row({}, {}))
+        await scene.rounds(600)
+        assert scene.fleet.warmth("a", scene.clock.now_ns()) == ("cold", 90.0), "what was told does not keep it warm"
+        own = decode(scene.shelf.rows["load"]["me"])
+        assert own is not None
+        assert "a" not in own.warm, "what is cold is not told"
+
+
+async def test_use_elsewhere_keeps_a_backend_warm_and_telling_it_back_does_not() -> None:
+    async with sharing(ColdStart(1.0, 60.0)) as scene:
+        scene.fleet.warm("a", scene.clock.now_ns())
+        for _ in range(3):
+            await scene.rounds(30)
+            wall_ms = scene.clock.wall_ns() // 1_000_000
+            scene.shelf.rows["load"] = {"other": encode(Row({}, {}, {"a": Warm(0, wall_ms)}))}
+        await scene.rounds(50)
+        assert scene.fleet.warmth("a", scene.clock.now_ns()) == ("warm", 0.0)
+        scene.shelf.rows["load"]["other"] = scene.shelf.rows["load"]["me"]  # an echo
+        await scene.rounds(30)
+        assert scene.fleet.warmth("a", scene.clock.now_ns()) == ("cold", 1.0)

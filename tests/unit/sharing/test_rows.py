@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.fleet.sharing.rows import Row, Share, decode, encode, merged, own_row
+from app.fleet.sharing.rows import Row, Share, Warm, decode, encode, merged, own_row
 from app.routing.predictor import predict
 from app.routing.reading import Pace
 from app.routing.slo import fitted
@@ -23,7 +23,8 @@ S = 1_000_000_000
 counts = st.integers(0, 1 << 30)
 shares = st.builds(Share, counts, counts, counts, counts, st.none() | st.integers(1, 1 << 30))
 names = st.sampled_from(["a", "b", "c"])
-some_rows = st.builds(Row, st.dictionaries(names, shares), st.dictionaries(names, counts))
+warms = st.dictionaries(names, st.builds(Warm, counts, counts))
+some_rows = st.builds(Row, st.dictionaries(names, shares), st.dictionaries(names, counts), warms)
 processes = st.dictionaries(st.sampled_from(["p1", "p2", "p3", "p4"]), some_rows)
 
 
@@ -46,6 +47,17 @@ def test_merging_is_the_sum_over_distinct_others_in_any_order(rows: dict[str, Ro
         assert found.loads.get(name, Share()) == reduce(add, told, Share())
         until = [row.open_until_ms[name] for row in others if name in row.open_until_ms]
         assert found.open_until_ms.get(name) == max(until, default=None)
+        warm = [row.warm[name] for row in others if name in row.warm]
+        assert found.warm.get(name) == (reduce(add, warm) if warm else None)
+
+
+def test_a_backend_is_warm_as_soon_as_anybody_knows_and_used_by_whoever_used_it_last() -> None:
+    rows = {"p1": Row({}, {}, {"a": Warm(50, 90)}), "p2": Row({}, {}, {"a": Warm(70, 60)})}
+    assert merged(rows, "me").warm == {"a": Warm(50, 90)}
+
+
+def test_a_row_of_before_warmth_was_told_is_understood() -> None:
+    assert decode(b'{"v":1,"loads":{},"open":{"a":5}}') == Row({}, {"a": 5})
 
 
 @given(some_rows)
@@ -57,7 +69,8 @@ def test_a_row_comes_back_as_it_was_stored(row: Row) -> None:
     "text",
     ["", "[]", "{}", '{"v":2,"loads":{},"open":{}}', '{"v":1,"loads":{"a":[1,2]},"open":{}}', "nonsense", "\xff",
      '{"v":1,"loads":{"a":[1,2,3,-4,null]},"open":{}}', '{"v":1,"loads":{"a":[1,2,3,1e9,null]},"open":{}}',
-     '{"v":1,"loads":{},"open":{"a":true}}', '{"v":1,"loads":7,"open":{}}'],
+     '{"v":1,"loads":{},"open":{},"warm":{"a":[1]}}', '{"v":1,"loads":{},"open":{},"warm":{"a":[1,-2]}}',
+     '{"v":1,"loads":{},"open":{},"warm":[1]}', '{"v":1,"loads":{},"open":{"a":true}}', '{"v":1,"loads":7,"open":{}}'],
 )  # fmt: skip
 def test_what_is_not_understood_is_as_if_it_were_not_there(text: str) -> None:
     assert decode(text.encode("latin-1")) is None
