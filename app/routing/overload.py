@@ -79,6 +79,7 @@ def _impossible(request: RouteRequest, candidates: Sequence[Candidate], turn: Tu
         if candidate.in_flight:
             alone_ttft_s -= prediction.wait_s + prediction.prior_tpot_s
         alone = prediction._replace(
+            harm=0.0,
             ttft_q90_s=prediction.ttft_q90_s * max(0.0, alone_ttft_s) / (prediction.prior_ttft_s or 1.0),
             tpot_q90_s=prediction.tpot_q90_s * alone_tpot_s / (prediction.prior_tpot_s or 1.0),
         )
