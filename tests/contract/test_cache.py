@@ -21,6 +21,8 @@ from tests.servers import RedisServer, redis_server
 TTL_S = 1.0
 MAX_VALUE_BYTES = 5000
 TIMEOUT_S = 0.05
+AMPLE_S = 5.0
+"""Where it is not about outages: a busy machine is none."""
 
 
 def answer(text: str = "hello") -> CachedAnswer:
@@ -28,8 +30,8 @@ def answer(text: str = "hello") -> CachedAnswer:
     return CachedAnswer(choices, Usage(3, 1, 2, 0), "m", "b", "gpu", 123, 456)
 
 
-def redis_cache(url: str, ttl_s: float = TTL_S) -> RedisCache:
-    return RedisCache(SystemClock(), url, TIMEOUT_S, "test", ttl_s, MAX_VALUE_BYTES)
+def redis_cache(url: str, ttl_s: float = TTL_S, timeout_s: float = TIMEOUT_S) -> RedisCache:
+    return RedisCache(SystemClock(), url, timeout_s, "test", ttl_s, MAX_VALUE_BYTES)
 
 
 @pytest.fixture(scope="module", params=["redis", "valkey"])
@@ -46,7 +48,7 @@ async def cache(request: pytest.FixtureRequest) -> AsyncIterator[ResponseCache]:
         await made.aclose()
         return
     with redis_server(request.param) as started:
-        made = redis_cache(started.url)
+        made = redis_cache(started.url, timeout_s=AMPLE_S)
         yield made
         await made.aclose()
 
@@ -102,7 +104,7 @@ async def test_memory_is_bounded_by_bytes_and_forgets_the_least_recently_used() 
 @pytest.mark.parametrize("mangle", [lambda v: v[:-1], lambda v: b"XXXX" + v[4:], lambda v: v[:9] + b"!" + v[10:]])
 async def test_a_corrupt_value_in_redis_is_a_miss(server: RedisServer, mangle: object) -> None:
     assert callable(mangle)
-    cache = redis_cache(server.url, ttl_s=60)
+    cache = redis_cache(server.url, ttl_s=60, timeout_s=AMPLE_S)
     key = b"z" * 32
     await cache.set(key, answer())
     name = b"test:1:" + key

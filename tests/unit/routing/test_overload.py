@@ -67,3 +67,19 @@ def test_time_spent_waiting_comes_off_the_promise() -> None:
     assert policy.decide(request, snapshot, state, 0, 1, "d")[0].chosen.feasible  # type: ignore[union-attr]
     late = policy.decide(request, snapshot, state, 250_000_000, 1, "d")[0]
     assert not any(candidate.feasible for candidate in late.candidates)
+
+
+def test_who_would_only_harm_others_asks_nothing_impossible() -> None:
+    """With nobody else there nobody would be harmed: such a prompt waits until answers have grown out of danger, and is
+    not thrown among them whenever it comes."""
+    state = RoutingState()
+    for view in VIEWS:
+        for ticket in range(6):
+            reservation = Reservation(view.name, 1, 0, 0.05, 0.0, 200, ticket=ticket)
+            state.reserve(reservation, 0)
+            state.first_token(reservation, 0)
+    made = [decide(state, prompt_tokens=5000, may_hold=True)[0] for _ in range(200)]
+    assert {candidate.why_not for each in made for candidate in each.candidates} == {"harm"}
+    reasons = [each.reason for each in made]
+    assert reasons[:5] == ["least_violation"] * 5
+    assert 170 <= reasons.count("hold") <= 185

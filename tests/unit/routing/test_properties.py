@@ -52,10 +52,11 @@ def test_two_hundred_at_once_do_not_herd_and_without_reservations_they_would() -
     assert not kept(shares(apply=False)), "a third each, however few their slots"
     one = make_view("cheap", cost=CostForecast(10.0, 80.0), profile=make_profile(max_sequences=20))
     rest = make_view("dear", profile=make_profile(max_sequences=200))
-    for apply, most in ((True, 150), (False, 200)):
+    for apply, most in ((True, 40), (False, 200)):
         state, taken = RoutingState(), Counter[str]()
         for seed in range(200):
-            decision, delta = make_policy().decide(make_request(), make_snapshot(one, rest), state, 0, seed, "d")
+            request = make_request(prompt_tokens=10, slo=Slo(ttft_s=1.0))
+            decision, delta = make_policy().decide(request, make_snapshot(one, rest), state, 0, seed, "d")
             taken[decision.chosen.view.name] += 1  # type: ignore[union-attr]
             if apply and delta.reservation is not None:
                 state.reserve(delta.reservation, 0)
