@@ -57,7 +57,8 @@ class Edition:
             provisioned_ns = now.busy_ns + now.idle_ns
             # A live service tells no engine time, and what is not known is not counted as zero.
             owned = isinstance(rate, cost.ChipHourRates) and backend.info.mode == "emulated"
-            chips, health = each.chips or 0, self.fleet.health.look(each.name, self.clock.now_ns())
+            chips, now_ns = each.chips or 0, self.clock.now_ns()
+            health, stands = self.fleet.health.look(each.name, now_ns), self.fleet.warmth(each.name, now_ns)
             yield BackendGauge(
                 each.name,
                 backend.info.substrate,
@@ -70,6 +71,8 @@ class Edition:
                 ("closed", "half_open", "open").index(health.breaker),
                 health.gate,
                 health.ejections,
+                None if stands is None else ("cold", "warming", "warm").index(stands.warmth),
+                self.fleet.caps.slots(each.name),
             )
 
     def _spending(self, name: str, engine_ns: int) -> Spent:

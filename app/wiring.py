@@ -225,6 +225,7 @@ class _Press:
             shared=isinstance(config.sharing, RedisSharing),
             now_ns=self.clock.now_ns(),
         )
+        edition.fleet.know_warmth(self.clock.now_ns())
         self.metrics.held = lambda: depth_by_class(edition.dispatch.queue)
         edition.fleet.receipts.resize(config.routing.receipts_kept)
 
@@ -251,6 +252,7 @@ class _Desk:
 
     def status(self) -> Mapping[str, Any]:
         loaded, fleet, shown = self.reloader.current.loaded, self.fleet(), self.shown
+        stands = {name: each.warmth for name in fleet.backends if (each := fleet.warmth(name, self.clock.now_ns()))}
         return {
             "version": __version__,
             "ready": not self.why_not_ready,
@@ -263,6 +265,8 @@ class _Desk:
                 "total": len(fleet.backends),
                 "drained": fleet.drained(),
                 "failing": [name for name in fleet.backends if fleet.troubles.of(name) is not None],
+                "cold": [name for name, warmth in stands.items() if warmth == "cold"],
+                "warming": [name for name, warmth in stands.items() if warmth == "warming"],
             },
             "sharing": None if (shared := self.sharer.status()) is None else shared._asdict(),
             "in_flight": sum(load.sequences for load in fleet.state.loads.values()),

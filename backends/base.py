@@ -67,6 +67,10 @@ class Backend(Protocol):
         """
         ...
 
+    def warm(self) -> None:
+        """Have it warm up, if it is one that can be cold; neither blocks nor raises, whatever comes of it."""
+        ...
+
     async def aclose(self) -> None:
         """Cancel everything and release resources. Idempotent."""
         ...

@@ -29,7 +29,8 @@ class GenerationRequest(NamedTuple):
     `body` is the client's own JSON, for backends that pass it on; emulated backends read only the parsed
     fields. Choices are numbered prompt-major: choice `i * n + j` is the j-th answer to `prompts[i]`.
     `max_tokens` is per choice; None means as long as the model likes, within its context. A request of higher
-    `priority` leaves a backend's queue sooner.
+    `priority` leaves a backend's queue sooner. `warm_up_s` is how much longer than usual its answer may take, because
+    the backend is expected to be warming up.
     """
 
     request_id: str
@@ -45,6 +46,7 @@ class GenerationRequest(NamedTuple):
     stream: bool = False
     body: bytes = b""
     priority: int = 0
+    warm_up_s: float = 0.0
 
     @property
     def choices(self) -> int:
@@ -248,6 +250,34 @@ class EmulationSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ColdStart:
+    """A server that is scaled to zero while nobody needs it.
+
+    Asked while cold, it takes `warm_up_s` before it begins to work; it is cold again when nobody has used it for
+    `idle_after_s` (None = it stays warm). `starts` says how it is before anybody has asked.
+    """
+
+    warm_up_s: float
+    idle_after_s: float | None = None
+    starts: Literal["cold", "warm"] = "cold"
+
+    def left_ns(self, warm_ns: int | None, used_ns: int | None, now_ns: int) -> int:
+        """How much warming up is left for who asks now: all of it if it is cold, none if it is warm.
+
+        It is (or was) warm from `warm_ns` on (None = cold, nobody has asked), and has been used by nobody since
+        `used_ns` (None = it is in use).
+        """
+        whole_ns = round(self.warm_up_s * 1e9)
+        if warm_ns is None:
+            return whole_ns
+        if now_ns < warm_ns:
+            return warm_ns - now_ns
+        if self.idle_after_s is None or used_ns is None:
+            return 0
+        return whole_ns if now_ns - max(warm_ns, used_ns) >= self.idle_after_s * 1e9 else 0
+
+
+@dataclass(frozen=True, slots=True)
 class BackendSpec:
     """One configured backend, as the registry builds it."""
 
@@ -257,6 +287,7 @@ class BackendSpec:
     chips: int
     deployments: tuple[DeploymentSpec, ...]
     emulation: EmulationSpec = field(default_factory=EmulationSpec)
+    cold_start: ColdStart | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,7 @@ class ScriptedBackend:
         self.busy_ns = 0
         self.started = False
         self.closed = False
+        self.warmed = 0
 
     async def start(self) -> None:
         self.started = True
@@ -135,6 +136,9 @@ class ScriptedBackend:
 
     async def ping(self) -> None:
         return None
+
+    def warm(self) -> None:
+        self.warmed += 1
 
     async def aclose(self) -> None:
         self.closed = True

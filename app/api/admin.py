@@ -95,12 +95,17 @@ def _backend_routes(api: FastAPI, desk: Desk) -> None:
 
     @api.post("/admin/backends/{name}/drain")
     async def drain(name: str) -> dict[str, Any]:
-        desk.fleet().set_drained(name, drained=True)
+        desk.fleet().set_drained(name, desk.now_ns(), drained=True)
         return _backend(desk, name)
 
     @api.post("/admin/backends/{name}/undrain")
     async def undrain(name: str) -> dict[str, Any]:
-        desk.fleet().set_drained(name, drained=False)
+        desk.fleet().set_drained(name, desk.now_ns(), drained=False)
+        return _backend(desk, name)
+
+    @api.post("/admin/backends/{name}/warm")
+    async def warm(name: str) -> dict[str, Any]:
+        desk.fleet().warm(name, desk.now_ns())
         return _backend(desk, name)
 
 
@@ -153,6 +158,7 @@ def _backend(desk: Desk, name: str) -> dict[str, Any]:
     backend = fleet.backends[name]
     info, now, load = backend.info, backend.snapshot(), fleet.state.loads.get(name)
     trouble, health = fleet.troubles.of(name), fleet.health.look(name, desk.now_ns())
+    stands = fleet.warmth(name, desk.now_ns())
     views = [view for listed in fleet.snapshot.views.values() for view in listed if view.name == name]
     return {
         "name": name,
@@ -165,6 +171,7 @@ def _backend(desk: Desk, name: str) -> dict[str, Any]:
         "breaker": health.breaker,
         "gated": None if health.gate is None else {"reason": health.gate, "opens_in_s": health.opens_in_s},
         "ejections": health.ejections,
+        "warmth": None if stands is None else {"state": stands.warmth, "warm_in_s": stands.warm_in_s},
         "monitor": desk.watched(name),
         "in_flight": load.sequences if load else 0,
         "running": now.running,

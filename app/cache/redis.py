@@ -11,21 +11,16 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import redis.asyncio as redis_client
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-
 from app.cache import codec
 from app.cache.base import CachedAnswer
-from app.errors import StartupError
+from app.redis import FAULTS, client
 from backends.clock import Clock
 
 T = TypeVar("T")
 
 RETRY_AFTER_NS = 1_000_000_000
 KEY_VERSION = b"1"
-FAULTS = (RedisError, OSError, TimeoutError)
+MOST_CONNECTIONS = 256
 
 log = logging.getLogger("turnout.cache")
 
@@ -43,7 +38,7 @@ class RedisCache:
         self._prefix = key_prefix.encode() + b":" + KEY_VERSION + b":"
         self._ttl_ms = max(1, round(ttl_s * 1000))
         self._max_value_bytes = max_value_bytes
-        self._client = _client(url, timeout_s)
+        self._client = client(url, timeout_s, MOST_CONNECTIONS, "the cache's URL")
         self._down_until_ns: int | None = None
         self._probing = False
 
@@ -84,22 +79,3 @@ class RedisCache:
             self._down_until_ns = None
             log.warning("response cache is back")
         return reply
-
-
-def _client(url: str, timeout_s: float) -> redis_client.Redis:
-    """A client that has not connected yet.
-
-    Raises: StartupError for a URL that no connection can be made from.
-    """
-    try:
-        client = redis_client.Redis.from_url(
-            url,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            max_connections=256,
-        )
-        client.connection_pool.make_connection()  # type: ignore[no-untyped-call] # options of the URL are looked at only here
-    except (ValueError, TypeError) as error:
-        raise StartupError(f"the cache's URL cannot be used: {error}") from None
-    return client

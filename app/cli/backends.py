@@ -1,4 +1,5 @@
-"""`turnout backends`: the backends of a running gateway, and taking one out of (or back into) the running."""
+"""`turnout backends`: the backends of a running gateway, taking one out of (or back into) the running, and warming it
+up."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from app.cli.loading import json_option
 
 @click.group()
 def command() -> None:
-    """List backends of a running gateway, drain one, or put it back."""
+    """List backends of a running gateway, drain one or put it back, warm one up."""
 
 
 @command.command("list")
@@ -48,6 +49,15 @@ def drain(name: str, admin_url: str, admin_token: str | None, as_json: bool) -> 
 def undrain(name: str, admin_url: str, admin_token: str | None, as_json: bool) -> None:
     """Send it requests again."""
     _set(name, "undrain", admin_url, admin_token, as_json)
+
+
+@command.command()
+@click.argument("name")
+@admin_options
+@json_option
+def warm(name: str, admin_url: str, admin_token: str | None, as_json: bool) -> None:
+    """Have it warm up, if it is cold (`cold_start`), before requests need it."""
+    _set(name, "warm", admin_url, admin_token, as_json)
 
 
 def _set(name: str, what: str, admin_url: str, admin_token: str | None, as_json: bool) -> None:
@@ -86,6 +96,9 @@ def _state(backend: dict[str, Any]) -> str:
     parts = ["drained"] if backend["drained"] else []
     if monitor is not None and monitor["ping"]["ok"] is False:
         parts.append("does not answer pings")
+    if (warmth := backend.get("warmth")) is not None:
+        left = f" (warm in {warmth['warm_in_s']:.0f} s)" if warmth["state"] == "warming" else ""
+        parts.append(f"{warmth['state']}{left}")
     if gated is not None:
         parts.append(f"gets nothing ({gated['reason']})")
     if failing is not None:

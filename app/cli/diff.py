@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from app.cli.console import stdout
-from app.cli.loading import CHECK_FAILED, finite, json_option, policy_option
-from app.cli.replay import EMULATED
+from app.cli.loading import json_option, policy_option
+from app.cli.playing import (
+    EMULATED,
+    jobs_option,
+    limit_option,
+    load_option,
+    model_option,
+    problems_exit,
+    progress,
+    seeds_option,
+)
 from app.config import changes
 from app.config.load import SHIPPED, LoadedConfig
 from app.errors import ConfigError
 from app.replay.difference import Side, difference, left_out, pairs
-from app.replay.formats import TraceError
 from app.replay.runs import Replay, UnknownName, config_of, model_of, policies_of, trace_of
 from app.replay.seeds import ORACLE
-from backends.errors import BackendConfigError
 
 MOVES_SHOWN = 20
 VALUE_SHOWN = 60
@@ -53,19 +57,12 @@ def _config(context: click.Context, argument: click.Parameter, value: str) -> Pa
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The traffic to replay on both.",
 )
-@click.option("--limit", type=click.IntRange(1), help="Only the first requests of the trace.")
-@click.option(
-    "--load",
-    type=click.FloatRange(0.001, 10_000),
-    default=1.0,
-    show_default=True,
-    callback=finite,
-    help="Traffic as a multiple of the trace's.",
-)
-@click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Runs on each side.")
-@click.option("--model", help="Which model every request asks for, whatever the trace says.")
+@limit_option
+@load_option("Traffic as a multiple of the trace's.")
+@seeds_option("Runs on each side.")
+@model_option
 @policy_option
-@click.option("--jobs", type=click.IntRange(1), default=lambda: os.cpu_count() or 1, show_default="all cores")
+@jobs_option
 @json_option
 def command(
     old: Path | None, new: Path | None, trace: Path, limit: int | None, load: float, seeds: int, model: str | None,
@@ -76,7 +73,7 @@ def command(
     OLD and NEW are configuration files, or the word `shipped`.
     """
     replays = [Replay(trace, path, model, load, limit) for path in (old, new)]
-    try:
+    with problems_exit():
         one, other = _loaded(old, new)
         sides = [_side(replay, loaded, policy) for replay, loaded in zip(replays, (one, other), strict=True)]
         found = changes.compare(one, other)
@@ -84,12 +81,6 @@ def command(
         summary = {"changes": found.plain(), "settings": settings, **_rests_on(sides[0], sides[1], seeds)}
         if found or one.hash != other.hash:
             summary |= _played(sides[0], sides[1], seeds, jobs, quiet=as_json)
-    except ConfigError as error:
-        print(*error.problems, sep="\n", file=sys.stderr)
-        sys.exit(CHECK_FAILED)
-    except (TraceError, UnknownName, BackendConfigError, OSError) as error:
-        print(error, file=sys.stderr)
-        sys.exit(CHECK_FAILED)
     if as_json:
         print(json.dumps(summary))
     else:
@@ -147,10 +138,8 @@ def _rests_on(old: Side, new: Side, seeds: int) -> dict[str, Any]:
 
 
 def _played(old: Side, new: Side, seeds: int, jobs: int, *, quiet: bool) -> dict[str, Any]:
-    columns = (TextColumn("replaying both"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, disable=quiet, console=Console(stderr=True), refresh_per_second=4) as progress:
-        bar = progress.add_task("", total=seeds)
-        return {"difference": difference(pairs(old, new, seeds, jobs, lambda: progress.advance(bar)))}
+    with progress("replaying both", seeds, quiet=quiet) as done:
+        return {"difference": difference(pairs(old, new, seeds, jobs, done))}
 
 
 def show(summary: Mapping[str, Any], console: Console) -> None:

@@ -123,7 +123,7 @@ def show(receipt: dict[str, Any], console: Console) -> None:
     table = Table()
     for heading in ("backend", "substrate"):
         table.add_column(heading)
-    for heading in ("TTFT ms", "q90", "TPOT ms", "q90", "e2e s", "cost USD", "in flight"):
+    for heading in ("TTFT ms", "q90", "TPOT ms", "pace q90", "e2e s", "cost USD", "in flight"):
         table.add_column(heading, justify="right")
     table.add_column("verdict")
     winner = next((each for each in receipt["candidates"] if each["backend"] == chosen), None)
@@ -140,6 +140,7 @@ def show(receipt: dict[str, Any], console: Console) -> None:
     console.print(
         "misses = its q90 does not beat the promise by routing.slo_margin, or would break one made to another."
     )
+    console.print("pace = TPOT beside as much reading of prompts as of late: what the promise is held against.")
     console.print("? = no public measurement; * = assumed price. Emulated timing is not a hardware result.")
 
 
@@ -151,7 +152,7 @@ def _numbers(candidate: dict[str, Any]) -> list[str]:
         f"{predicted['ttft_s'] * 1e3:.1f}",
         f"{predicted['ttft_q90_s'] * 1e3:.1f}",
         f"{predicted['tpot_s'] * 1e3:.2f}",
-        f"{predicted['tpot_q90_s'] * 1e3:.2f}",
+        f"{predicted['pace_q90_s'] * 1e3:.2f}",
         f"{predicted['e2e_s']:.2f}",
         f"{predicted['cost_usd']:.7f}" + ("*" if candidate["price_assumed"] else " "),
         str(candidate["in_flight"]),
@@ -163,6 +164,8 @@ def _verdict(candidate: dict[str, Any], winner: dict[str, Any] | None, reason: s
     parts = []
     if candidate is winner:
         parts.append(f"WINS: {reason}")
+    if warm_up_s := candidate["predicted"].get("warm_up_s"):
+        parts.append(f"must warm up for {warm_up_s:.0f} s")
     if not candidate["feasible"]:
         parts.append(f"misses {candidate['why_not'].replace('+', ' and ')}")
     if candidate["scores"]:

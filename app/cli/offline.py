@@ -55,10 +55,11 @@ def _take_over(gateway: Gateway, data: Mapping[str, Any], now_ns: int) -> None:
         print(f"warning: the state is of configuration {data.get('config')}, not of {running}", file=sys.stderr)
     fleet = gateway.fleet
     fleet.state = restore(data["state"], now_ns)
+    fleet.know_warmth(now_ns)
     number, drained = data.get("next_decision", 1), data.get("drained_by_hand", {})
     if not isinstance(number, int) or number < 1 or not isinstance(drained, dict):
         raise StateFileError("next_decision or drained_by_hand is not as GET /admin/state answers them")
     fleet.receipts.resume(number)
     for name, is_drained in drained.items():
         if name in fleet.backends:
-            fleet.set_drained(name, drained=bool(is_drained))
+            fleet.set_drained(name, now_ns, drained=bool(is_drained))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,17 +10,24 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from app.cli.console import stdout
-from app.cli.loading import CHECK_FAILED, config_option, finite, json_option
-from app.errors import ConfigError
+from app.cli.loading import config_option, json_option
+from app.cli.playing import (
+    EMULATED,
+    jobs_option,
+    limit_option,
+    load_option,
+    model_option,
+    problems_exit,
+    progress,
+    seeds_option,
+)
 from app.replay.baselines import missing
 from app.replay.books import LATENCIES
 from app.replay.capacity import Attained
 from app.replay.faults import Fault, parse
-from app.replay.formats import TraceError
 from app.replay.report import html
 from app.replay.runs import (
     Replay,
@@ -36,9 +42,7 @@ from app.replay.runs import (
 )
 from app.replay.seeds import ORACLE, combined
 from app.replay.traces import Trace
-from backends.errors import BackendConfigError
 
-EMULATED = "emulated, not a hardware result"
 ALL = "all"
 
 
@@ -53,17 +57,10 @@ def _faults(context: click.Context, option: click.Parameter, values: tuple[str, 
 @click.argument("trace", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @config_option
 @click.option("--policy", "policies", multiple=True, help="May be given several times; `all` for every one there is.")
-@click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Runs per policy.")
-@click.option(
-    "--load",
-    type=click.FloatRange(0.001, 10_000),
-    default=1.0,
-    show_default=True,
-    callback=finite,
-    help="Traffic as a multiple of the trace's: shifted copies of it, or a part. Time is never squeezed.",
-)
-@click.option("--limit", type=click.IntRange(1), help="Only the first requests of the trace.")
-@click.option("--model", help="Which model every request asks for, whatever the trace says.")
+@seeds_option("Runs per policy.")
+@load_option("Traffic as a multiple of the trace's: shifted copies of it, or a part. Time is never squeezed.")
+@limit_option
+@model_option
 @click.option("--oracle", is_flag=True, help="Also the same policy with the engines' own forecast, and the regret.")
 @click.option(
     "--capacity", is_flag=True, help="Instead of policies: the highest load at which the oracle keeps 99.5 %."
@@ -72,7 +69,7 @@ def _faults(context: click.Context, option: click.Parameter, values: tuple[str, 
     "--fault", "faults", multiple=True, callback=_faults, help="A backend is down: h100-70b:60-120 (seconds)."
 )
 @click.option("--strict", is_flag=True, help="Fail at the first corrupt line.")
-@click.option("--jobs", type=click.IntRange(1), default=lambda: os.cpu_count() or 1, show_default="all cores")
+@jobs_option
 @click.option(
     "--decisions",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -92,7 +89,7 @@ def command(
 ) -> None:  # fmt: skip
     """Replay TRACE in virtual time: what each policy would have cost, and which promises it would have kept."""
     replay = Replay(trace, path, model, load, limit, strict, faults)
-    try:
+    with problems_exit():
         names = _policies(replay, policies, oracle)
         if capacity:
             _capacity(replay, as_json=as_json)
@@ -103,12 +100,6 @@ def command(
         summary = described(replay, seeds, combined(_play(replay, runs, jobs, quiet=as_json)))
         if report is not None:
             report.write_text(html(summary), encoding="utf-8")
-    except ConfigError as error:
-        print(*error.problems, sep="\n", file=sys.stderr)
-        sys.exit(CHECK_FAILED)
-    except (TraceError, UnknownName, BackendConfigError, OSError) as error:
-        print(error, file=sys.stderr)
-        sys.exit(CHECK_FAILED)
     if as_json:
         print(json.dumps(summary))
     else:
@@ -132,10 +123,8 @@ def _policies(replay: Replay, asked: Sequence[str], oracle: bool) -> list[str]:
 def _play(
     replay: Replay, runs: Sequence[Run], jobs: int, *, quiet: bool
 ) -> Mapping[str, Mapping[int, Mapping[str, Any]]]:
-    columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, disable=quiet, console=Console(stderr=True), refresh_per_second=4) as progress:
-        bar = progress.add_task("", total=len(runs))
-        return play_all(replay, runs, jobs, lambda: progress.advance(bar))
+    with progress("replaying", len(runs), quiet=quiet) as done:
+        return play_all(replay, runs, jobs, done)
 
 
 def _capacity(replay: Replay, *, as_json: bool) -> None:

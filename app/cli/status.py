@@ -33,10 +33,15 @@ def told(status: dict[str, Any]) -> str:
             f"  config    {status['config']} ({status['path']}), taken over at {when}{said}",
             f"  models    {', '.join(status['models'])}",
             f"  backends  {backends['total']}, of which drained: {_named(backends['drained'])}, "
-            f"failing: {_named(backends['failing'])}",
+            f"failing: {_named(backends['failing'])}{_chilly(backends)}",
             f"  in flight {status['in_flight']}",
         )
     )
+
+
+def _chilly(backends: dict[str, Any]) -> str:
+    """Those that are not warm, if any can be cold."""
+    return "".join(f", {what}: {', '.join(backends[what])}" for what in ("cold", "warming") if backends.get(what))
 
 
 def _named(names: list[str]) -> str:

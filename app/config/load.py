@@ -27,6 +27,7 @@ from app.routing import discovery, pickers, scorers
 from backends.datasheet import ChipSheet, Datasheets, ModelSheet
 from backends.types import (
     BackendSpec,
+    ColdStart,
     DeploymentSpec,
     EmulationSpec,
     LatencyProfile,
@@ -176,7 +177,14 @@ def emulated_spec(backend: EmulatedBackendConfig) -> BackendSpec:
             emulation.max_waiting,
             emulation.prefix_cache,
         ),
+        cold_start=cold_start_of(backend),
     )
+
+
+def cold_start_of(backend: EmulatedBackendConfig | LiveBackendConfig) -> ColdStart | None:
+    """How a backend starts cold, if it is declared to."""
+    declared = backend.cold_start
+    return None if declared is None else ColdStart(declared.warm_up_s, declared.idle_after_s, declared.starts)
 
 
 def _live_spec(backend: LiveBackendConfig) -> LiveSpec:
@@ -305,7 +313,16 @@ def _hash(config: Config, sheets: Datasheets) -> str:
 def _epoch(config: Config, sheets: Datasheets) -> str:
     dump = config.model_dump(mode="json", include={"models", "backends"})
     for backend in dump["backends"]:
-        for name in ("pricing", "drained", "api_key", "timeouts", "max_connections", "profile", "monitor"):
+        for name in (
+            "pricing",
+            "drained",
+            "api_key",
+            "timeouts",
+            "max_connections",
+            "profile",
+            "monitor",
+            "cold_start",
+        ):
             backend.pop(name, None)
     return _digest(dump, sheets)
 

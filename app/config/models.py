@@ -96,6 +96,15 @@ class EmulationConfig(Section):
     prefix_cache: bool = True
 
 
+class ColdStartConfig(Section):
+    """A backend that is scaled to zero while nobody needs it: asked while cold it takes `warm_up_s` before it begins to
+    work, and it is cold again when nobody has used it for `idle_after_s` (unset = it stays warm)."""
+
+    warm_up_s: float = Field(gt=0, le=86400)
+    idle_after_s: float | None = Field(default=None, gt=0, le=31_536_000)
+    starts: Literal["cold", "warm"] = "cold"
+
+
 class _Backend(Section):
     """What every backend has."""
 
@@ -103,6 +112,7 @@ class _Backend(Section):
     pricing: Pricing
     drained: bool = False
     max_in_flight: PositiveInt | None = None
+    cold_start: ColdStartConfig | None = None
 
 
 class EmulatedBackendConfig(_Backend):

@@ -105,6 +105,14 @@ def warnings(config: Config) -> tuple[str, ...]:
         for backend in config.backends
         if isinstance(backend, models.LiveBackendConfig) and isinstance(backend.pricing, models.ChipHourPricing)
     ]
+    found += [
+        f"backend '{backend.name}': a service that is pinged every {backend.monitor.interval_s:g} s may never become "
+        "cold (leave out `monitor` or `cold_start`)"
+        for backend in config.backends
+        if isinstance(backend, models.LiveBackendConfig)
+        and backend.monitor is not None
+        and backend.cold_start is not None
+    ]
     for name in config.models:
         backends = [b for b in config.backends if any(d.model == name for d in b.deployments)]
         if backends and all(backend.drained for backend in backends):

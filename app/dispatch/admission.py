@@ -4,9 +4,10 @@
     deadline served   what a tenant's requests took: 1 per prompt token, 2 per completion token, halved every 60 s
     bounds   in all, and per tenant; a request whose turn would come after its deadline is refused at once
 
-When a backend has room (`Fleet.released`) the owner asks `turns` for each model it serves who may decide again, a
-bounded number, and calls `Dispatch.wake` of each; for each that is then sent it asks again, for there may be room for
-another. A dispatch that waits on stays in place; one that is sent, refused or left takes itself out with `leave`.
+When a backend has room (`Fleet.released`) or its gate ends (`Fleet.opens_ns`) the owner asks `turns` for each model it
+serves who may decide again, a bounded number, and calls `Dispatch.wake` of each; for each that is then sent it asks
+again, for there may be room for another. A dispatch that waits on stays in place; one that is sent, refused or left
+takes itself out with `leave`.
 """
 
 from __future__ import annotations

@@ -34,8 +34,10 @@ class Attempt:
         clock: Clock,
         settled: Callable[[Attempt], None],
     ) -> None:
-        self.request = request
         self.flight = flight = Flight(ask, fleet, clock.now_ns())
+        if warm_up_s := flight.chosen.prediction.warm_up_s:
+            request = request._replace(warm_up_s=warm_up_s)
+        self.request = request
         self._clock = clock
         self._settled = settled
         self._usage: Usage | None = None

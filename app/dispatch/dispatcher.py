@@ -16,6 +16,7 @@ from app.dispatch.machine import Dispatch, silent
 from app.dispatch.race import Race
 from app.dispatch.terms import Terms
 from app.fleet.fleet import Fleet
+from app.fleet.health import NEVER_NS
 from app.routing.types import Decision, Reservation, RouteRequest
 from backends.clock import Clock
 from backends.errors import BackendError
@@ -47,6 +48,7 @@ class Dispatcher:
         self._waiting: dict[Dispatch, asyncio.Future[None]] = {}
         self._watched: dict[_Watch, None] = {}
         self._looking = False
+        self._opening_ns: dict[str, int] = {}
         if terms.queue is not None:
             fleet.released = self._released
 
@@ -136,6 +138,7 @@ class Dispatcher:
         """Wait for the request's turn, or for the end of its patience."""
         loop, clock = asyncio.get_running_loop(), self._clock
         turn = self._waiting[dispatch] = loop.create_future()
+        self._expect(model, clock.now_ns())
         timer = loop.call_later(max(0.0, (hold.at_ns - clock.now_ns()) / 1e9), _resolve, turn)
         try:
             await turn
@@ -158,6 +161,22 @@ class Dispatcher:
         if self._waiting:
             for model in self._fleet.backends[backend].info.deployments:
                 self._room(model, now_ns)
+
+    def _expect(self, model: str, now_ns: int) -> None:
+        """Have those who wait at a model called when the next of its backends opens by itself."""
+        opens_ns = self._fleet.opens_ns(model, now_ns)
+        if opens_ns is not None and opens_ns < self._opening_ns.get(model, NEVER_NS):
+            self._opening_ns[model] = opens_ns
+            asyncio.get_running_loop().call_later((opens_ns - now_ns) / 1e9, self._opens, model, opens_ns)
+
+    def _opens(self, model: str, opens_ns: int) -> None:
+        if self._opening_ns.get(model) != opens_ns:
+            return  # another one was sooner, and has been waited for
+        del self._opening_ns[model]
+        if self._waiting:
+            now_ns = self._clock.now_ns()
+            self._room(model, now_ns)
+            self._expect(model, now_ns)
 
     def _room(self, model: str, now_ns: int) -> None:
         """Call those whose turn it is at a model."""

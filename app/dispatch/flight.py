@@ -56,6 +56,7 @@ class Flight:
         self._read_s = self._fleet.state.load(self.chosen.view.name).reading.read_by(now_ns)
         if self._fleet.state.gates:  # a probe has its answer now; its last token may be minutes away
             self._ticket = self._fleet.health.began(self.chosen, self._ticket, self.ttft_s(), now_ns)
+        self._fleet.answers(self.chosen.view.name, now_ns)
 
     def ended(self, end: AttemptEnd, now_ns: int, error: BackendError | None = None) -> None:
         """Give the place back. Called once."""
@@ -65,8 +66,10 @@ class Flight:
         fleet, name = self._fleet, self.chosen.view.name
         if end == "failed":
             fleet.troubles.failed(name, error, now_ns)
-            fleet.health.failed(name, self._ticket, error, now_ns)
+            stands = fleet.warmth(name, now_ns) if fleet.state.warmth else None
+            fleet.health.failed(name, self._ticket, error, now_ns, 0.0 if stands is None else stands.warm_in_s)
         elif end == "ok":
+            fleet.answers(name, now_ns)  # whoever did not stream has shown no first token
             fleet.troubles.answered(name)
             fleet.health.answered(self.chosen, self._ticket, self.ttft_s(), now_ns)
         else:

@@ -15,7 +15,8 @@ within the retry budget of all traffic (10 %, full and unreachable backends coun
 the TTFT promise is lost already, late being better than never, but not past the end-to-end promise. A backend that
 finds the prompt longer than the router thought is followed, once, by those with a wider context, at no charge.
 *Silence.* A backend that says nothing for 5 x its predicted q90 (at least 2 s) is dropped if somebody else takes the
-request, else waited for until `at_most_s` (streams; others until the backend's own timeout).
+request, else waited for until `at_most_s` (streams; others until the backend's own timeout). While a backend warms up
+as declared its silence is not counted.
 *Hedge.* If configured: past 1.1 x q90 without an event a second backend is asked, within the hedge budget, unless the
 TTFT promise is lost already. Who begins first is served, the other dropped.
 *Wait.* A decision may be to look again a little later, when somebody cheaper may have room (`patience`).
@@ -33,7 +34,7 @@ from app.dispatch.commands import Ask, Command, Drop, Hold, Refuse, Serve, Wake,
 from app.dispatch.refusals import nobody, turned_away
 from app.dispatch.terms import CHEAP_RETRY, Terms
 from app.errors import from_backend
-from app.routing.types import Decision, Reservation, RouteRequest
+from app.routing.types import Decision, Prediction, Reservation, RouteRequest
 from backends import errors
 from backends.errors import BackendError
 from backends.types import Endpoint
@@ -195,15 +196,16 @@ class Dispatch:
         if terms.queue is not None:
             terms.queue.served(self._tenant, cost_of(route.prompt_tokens, route.completion_tokens), now_ns)
         prediction, guard, hedge = chosen.prediction, terms.guard, terms.hedge
-        q90_s = prediction.ttft_q90_s if self._stream else prediction.e2e_q90_s
+        warm_ns = now_ns + int(prediction.warm_up_s * SECOND_NS)  # until then silence is as declared
+        q90_s = (prediction.ttft_q90_s if self._stream else prediction.e2e_q90_s) - prediction.warm_up_s
         if guard is not None:
             patience_s = max(guard.times_q90 * q90_s, guard.at_least_s)
             if self._stream:
-                opened.give_up_ns = now_ns + int(guard.at_most_s * SECOND_NS)
+                opened.give_up_ns = warm_ns + int(guard.at_most_s * SECOND_NS)
                 patience_s = min(patience_s, guard.at_most_s)
-            opened.impatient_ns = now_ns + int(patience_s * SECOND_NS)
+            opened.impatient_ns = warm_ns + int(patience_s * SECOND_NS)
         if hedge is not None and len(self._open) == 1:
-            opened.hedge_ns = now_ns + int(max(hedge.times_q90 * q90_s, hedge.at_least_s) * SECOND_NS)
+            opened.hedge_ns = warm_ns + int(max(hedge.times_q90 * q90_s, hedge.at_least_s) * SECOND_NS)
         elif guard is not None and len(self._open) == 1:
             return Ask(number, decision, reservation, why), Wake(opened.impatient_ns or 0)
         return [Ask(number, decision, reservation, why), *self._timer(now_ns)]
@@ -296,13 +298,13 @@ class Dispatch:
         """Until when a promise can be kept by somebody who has nothing else to do; `max_wait_s` at most."""
         slo, arrived_ns = self._route.slo, self._route.arrived_ns or now_ns
         times = [now_ns + self._terms.max_wait_s * SECOND_NS]
-        predicted = [candidate.prediction for candidate in decision.candidates]
-        if slo.ttft_s is not None:
-            least_s = min((each.ttft_s - each.wait_s for each in predicted), default=0.0)
-            times.append(arrived_ns + (slo.ttft_s - max(0.0, least_s)) * SECOND_NS)
-        if slo.e2e_s is not None:
-            least_s = min((each.e2e_s - each.wait_s for each in predicted), default=0.0)
-            times.append(arrived_ns + (slo.e2e_s - max(0.0, least_s)) * SECOND_NS)
+        idle_s = [_idle_q90s_s(candidate.prediction) for candidate in decision.candidates]
+        for promised_s, least_s in (
+            (slo.ttft_s, min((first_s for first_s, _ in idle_s), default=0.0)),
+            (slo.e2e_s, min((last_s for _, last_s in idle_s), default=0.0)),
+        ):
+            if promised_s is not None:
+                times.append(arrived_ns + (promised_s - least_s) * SECOND_NS)
         return int(min(times))
 
     def _turn_away(self, decision: Decision, why: str, now_ns: int) -> Sequence[Command]:
@@ -324,6 +326,15 @@ def silent(decision: Decision) -> errors.BackendTimeout:
     """The failure of a backend that has said nothing for too long."""
     assert decision.chosen is not None
     return errors.BackendTimeout(f"{decision.chosen.view.name} said nothing for far longer than predicted")
+
+
+def _idle_q90s_s(prediction: Prediction) -> tuple[float, float]:
+    """The 0.9 quantiles of TTFT and end if nobody were there to wait for."""
+    waiting_s = 0.0
+    if prediction.prior_ttft_s > 0:
+        warm_q90_s = prediction.ttft_q90_s - prediction.warm_up_s
+        waiting_s = warm_q90_s * min(1.0, prediction.wait_s / prediction.prior_ttft_s)
+    return prediction.ttft_q90_s - waiting_s, prediction.e2e_q90_s - waiting_s
 
 
 def _why(error: BackendError) -> Why:

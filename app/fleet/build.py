@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.config.deciding import ExplorationConfig
-from app.config.load import LoadedConfig
+from app.config.load import LoadedConfig, cold_start_of
 from app.config.models import Config
 from app.metering import cost
 from app.routing import discovery
@@ -57,6 +57,7 @@ def snapshot(
 ) -> Snapshot:
     """What decisions may know of the backends; `drained` is what operators said of them by hand."""
     views: dict[str, list[BackendView]] = {model: [] for model in loaded.config.models}
+    cold_starts = {each.name: cold_start_of(each) for each in loaded.config.backends}
     quality = {(each.name, d.model): d.quality for each in loaded.config.backends for d in each.deployments}
     for each in loaded.config.backends:
         info = backends[each.name].info
@@ -74,6 +75,7 @@ def snapshot(
                     deployment.calibration == "calibrated",
                     cost.energy(info.power, deployment.profile, _reference_utilisation(rates[each.name])),
                     quality[each.name, model],
+                    cold_starts[each.name],
                 )
             )
     return Snapshot(loaded.hash, {model: tuple(listed) for model, listed in views.items()})

@@ -7,8 +7,16 @@ slots are all used is shut with the reason `full`, in the same step in which the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from app.fleet.health import Health
+
+
+class Slots(NamedTuple):
+    """Of a capped backend: what this process may use (all of the cap, or what it has leased), and uses."""
+
+    allowed: int
+    used: int
 
 
 class Caps:
@@ -52,6 +60,10 @@ class Caps:
         self.used[name] -= 1
         if name in self.caps:
             self._show(name, now_ns)
+
+    def slots(self, name: str) -> Slots | None:
+        """How many requests it may have, and has, by this process's count; None where there is no cap."""
+        return Slots(self.allowed[name], self.used.get(name, 0)) if name in self.caps else None
 
     def miss(self, rejected: Iterable[tuple[str, str]]) -> None:
         """A decision has found these shut; the leased ones among them may want for slots."""

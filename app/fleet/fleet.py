@@ -6,19 +6,21 @@ requests arriving together never see the same backend as idle.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Self
 
-from app.errors import NotFound
+from app.errors import Conflict, NotFound
 from app.fleet.caps import Caps
-from app.fleet.health import FULL_S, GATES, LONGEST_RETRY_AFTER_S, Health
+from app.fleet.health import FULL_S, GATES, LONGEST_RETRY_AFTER_S, NEVER_NS, Health
 from app.fleet.receipts import Receipts
 from app.fleet.troubles import Troubles
 from app.routing.policy import Policy
 from app.routing.state import LastToken, RoutingState
-from app.routing.types import Decision, Delta, Outcome, Reservation, RouteRequest, Snapshot
+from app.routing.types import BackendView, Decision, Delta, Outcome, Reservation, RouteRequest, Snapshot
+from app.routing.warmth import Standing, know, standing, wanted
 from backends.base import Backend
 
 
@@ -50,7 +52,11 @@ class Fleet:
         self.health.know(snapshot.views)
         self.caps = Caps(self.health)
         self.released: Callable[[str, int], None] | None = None
-        """Told which backend has room again, and when: held requests wait for that."""
+        """Told which backend has room again (somebody has left it, it is back in the running, it is warm sooner than
+        expected, it may have more at a time), and when: held requests wait for that. What opens by the mere passing of
+        time is told by `opens_ns`."""
+        self.wakes: Callable[[str, int], None] | None = None
+        """Has a backend warm up where the backends themselves are not started (virtual time)."""
         self.drained_by_hand: dict[str, bool] = {}
         self._seed = seed
         self._latest = Latest(backends)
@@ -121,7 +127,37 @@ class Fleet:
                 self.health.panics += 1
         for name, value in delta.sticky:
             self.state.sticky[name] = value
+        if self.state.warmth and (cold := wanted(self.state, decision, now_ns)) is not None:
+            self.warm(cold, now_ns)
         return decision, delta.reservation
+
+    def know_warmth(self, now_ns: int) -> None:
+        """This fleet decides from now on: know which of its backends can be cold."""
+        know(self.state, self._views(), now_ns)
+
+    def warmth(self, name: str, now_ns: int) -> Standing | None:
+        """How warm a backend is; None for one that is never cold."""
+        return next((standing(self.state, view, now_ns) for view in self._views() if view.name == name), None)
+
+    def warm(self, name: str, now_ns: int) -> None:
+        """Have a cold backend warm up, though no request is sent to it. A warm one is left as it is.
+
+        Raises: NotFound; Conflict for one that is never cold.
+        """
+        if name not in self.backends:
+            raise NotFound(f"no backend '{name}'", code="backend_not_found")
+        stands = self.warmth(name, now_ns)
+        if stands is None:
+            raise Conflict(f"backend '{name}' declares no cold_start: it is never cold", code="never_cold")
+        if stands.warmth == "cold":
+            self.state.warm(name, stands.warm_in_s, now_ns)
+            if self.wakes is None:
+                self.backends[name].warm()
+            else:
+                self.wakes(name, now_ns)
+
+    def _views(self) -> Iterator[BackendView]:
+        return chain.from_iterable(self.snapshot.views.values())
 
     def heard(self, backend: str) -> LastToken:
         """Where the arrival of a backend's tokens is noted."""
@@ -138,8 +174,30 @@ class Fleet:
         """The request has left the backend."""
         self.state.release(reservation, now_ns)
         self.caps.give(reservation.backend, now_ns)
+        self._opened(reservation.backend, now_ns)
+
+    def answers(self, backend: str, now_ns: int) -> None:
+        """A token has come from a backend: it is warm, if it was not known to be."""
+        if self.state.warmth and self.state.answers(backend, now_ns):
+            self._opened(backend, now_ns)
+
+    def allow(self, backend: str, slots: int, now_ns: int) -> None:
+        """So many requests at a time from now on, by a lease of a shared cap."""
+        more = slots > self.caps.allowed.get(backend, 0)
+        self.caps.allow(backend, slots, now_ns)
+        if more:
+            self._opened(backend, now_ns)
+
+    def opens_ns(self, model: str, now_ns: int) -> int | None:
+        """When the next gate of a model's backends ends by itself. (Warming up does not count: whose promise does not
+        allow for it now will not when it is over.)"""
+        gates = [self.state.gates.get(view.name) for view in self.snapshot.views.get(model, ())]
+        times = [gate.until_ns for gate in gates if gate is not None and now_ns < gate.until_ns < NEVER_NS]
+        return min(times, default=None)
+
+    def _opened(self, backend: str, now_ns: int) -> None:
         if self.released is not None:
-            self.released(reservation.backend, now_ns)
+            self.released(backend, now_ns)
 
     def observe(self, outcome: Outcome, now_ns: int) -> None:
         """Learn from an attempt."""
@@ -188,7 +246,7 @@ class Fleet:
         wait_s = min(max(0.001, (min(opens_ns) - now_ns) / 1e9), LONGEST_RETRY_AFTER_S)
         return refused._replace(retry_after_s=wait_s), delta
 
-    def set_drained(self, name: str, *, drained: bool) -> None:
+    def set_drained(self, name: str, now_ns: int, *, drained: bool) -> None:
         """Take a backend out of (or back into) the running; what it already serves goes on.
 
         Raises: NotFound.
@@ -203,3 +261,5 @@ class Fleet:
                 for model, views in self.snapshot.views.items()
             },
         )
+        if not drained:
+            self._opened(name, now_ns)

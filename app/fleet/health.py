@@ -1,9 +1,9 @@
 """Who may be asked just now: breakers, outliers and requests to come back later, as gates the policy obeys.
 
 A gate shuts a backend until a time, with a reason: `breaker_open`, `breaker_probing`, `ejected`, `retry_after`,
-`breaker_elsewhere` (another process's breaker is open, or it is the one that probes), `full` (`app.fleet.caps`). Where
-several hold, the one that lasts longest stands. It decides by what it is told and when: no clock, no I/O, so that real
-and virtual time share it.
+`breaker_elsewhere` (another process's breaker is open, or it is the one that probes), `cold` (it warms up as declared,
+and refuses meanwhile), `full` (`app.fleet.caps`). Where several hold, the one that lasts longest stands. It decides by
+what it is told and when: no clock, no I/O, so that real and virtual time share it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from app.fleet.breaker import JITTER, LONGEST_OPEN_S, Breaker, BreakerState
 from app.fleet.outliers import Outliers
 from app.routing.state import Gate
 from app.routing.types import BackendView, Candidate
-from backends.errors import BackendError, Saturated
+from backends.errors import BackendError, Saturated, Unavailable
 
 NEVER_NS = 1 << 62
 SPENT = -1
@@ -116,13 +116,23 @@ class Health:
         self._count(view.name, ticket, not _slow(chosen, ttft_s), now_ns)
         if (
             ttft_s
+            and not prediction.warm_up_s
             and prediction.ttft_s > 0
             and self._outliers.answered(view.name, view.model, ttft_s, prediction.ttft_s)
         ):
             self._eject(view.name, view.model, now_ns)
 
-    def failed(self, backend: str, ticket: int, error: BackendError | None, now_ns: int) -> None:
-        """An attempt failed; None is a fault of the backend's code."""
+    def failed(
+        self, backend: str, ticket: int, error: BackendError | None, now_ns: int, warm_in_s: float = 0.0
+    ) -> None:
+        """An attempt failed; None is a fault of the backend's code. One that has `warm_in_s` of its warming up left may
+        refuse to be asked for as long."""
+        if warm_in_s and isinstance(error, Unavailable | Saturated):
+            wait_s = min(LONGEST_RETRY_AFTER_S, warm_in_s)
+            self._shut.setdefault(backend, {})["cold"] = now_ns + int(wait_s * SECOND_NS)
+            self._show(backend, now_ns)
+            self._count(backend, ticket, None, now_ns)
+            return
         if isinstance(error, Saturated):
             wait_s = min(LONGEST_RETRY_AFTER_S, error.retry_after_s) if error.told else FULL_S
             self._shut.setdefault(backend, {})["retry_after"] = now_ns + int(wait_s * SECOND_NS)

@@ -14,7 +14,7 @@ from app.errors import StateFileError
 from app.routing.prefixes import PrefixTable
 from app.routing.reading import Pace, Reading
 from app.routing.residuals import Residuals, Stratum
-from app.routing.state import Gate, Learned, Lengths, Load, Others, RoutingState, Scraped
+from app.routing.state import Gate, Learned, Lengths, Load, Others, RoutingState, Scraped, Warmth
 
 VERSION = 1
 
@@ -247,6 +247,16 @@ def _restore_scraped(state: RoutingState, data: Plain, now_ns: int) -> None:
     }
 
 
+def _dump_warmth(known: Warmth, now_ns: int) -> Plain:
+    warm_in_s = None if known.warm_ns is None else (known.warm_ns - now_ns) / NS
+    return {"warm_in_s": warm_in_s, "used_age_s": (now_ns - known.used_ns) / NS}
+
+
+def _warmth(data: Plain, now_ns: int) -> Warmth:
+    warm_ns = None if data["warm_in_s"] is None else now_ns + _ns(data["warm_in_s"])
+    return Warmth(warm_ns, now_ns - _ns(data["used_age_s"]))
+
+
 PARTS: Mapping[str, Part] = {
     "loads": _by_name("loads", _dump_load, _load),
     "learned": _by_name("learned", _dump_learned, _learned),
@@ -254,5 +264,6 @@ PARTS: Mapping[str, Part] = {
     "prefixes": _by_name("prefixes", _dump_prefixes, _prefixes),
     "gates": Part(_dump_gates, _restore_gates),
     "scraped": Part(_dump_scraped, _restore_scraped),
+    "warmth": _by_name("warmth", _dump_warmth, _warmth),
     "sticky": Part(lambda state, now_ns: dict(state.sticky), _restore_sticky),
 }

@@ -32,7 +32,8 @@ MONEY = ("model", "backend", "substrate", "tenant", "kind")
 
 class BackendGauge(NamedTuple):
     """What is read of a backend at scrape time. Chip seconds are engine time times chips; `breaker` is 0 closed,
-    1 half-open, 2 open; `gate` why it gets nothing just now."""
+    1 half-open, 2 open; `gate` why it gets nothing just now; `warmth` is 0 cold, 1 warming, 2 warm, None = never cold;
+    `slots` how many requests its cap allows this process and how many it has, None = no cap."""
 
     backend: str
     substrate: str
@@ -45,6 +46,8 @@ class BackendGauge(NamedTuple):
     breaker: int = 0
     gate: str | None = None
     ejections: int = 0
+    warmth: int | None = None
+    slots: tuple[int, int] | None = None
 
 
 class SignalGauge(NamedTuple):
@@ -296,13 +299,23 @@ def _backend_families(backends: Iterable[BackendGauge]) -> Iterator[Metric]:
 def _health_families(backends: Iterable[BackendGauge]) -> Iterator[Metric]:
     breaker = GaugeMetricFamily("turnout_breaker_state", "0 closed, 1 half-open, 2 open", labels=("backend",))
     gated = GaugeMetricFamily("turnout_backend_gated", "Gets nothing just now, and why", labels=("backend", "reason"))
+    warmth = GaugeMetricFamily("turnout_backend_warmth", "0 cold, 1 warming up, 2 warm", labels=("backend",))
+    slots = GaugeMetricFamily(
+        "turnout_backend_slots", "Requests at a time that max_in_flight allows here", labels=("backend", "kind")
+    )
     ejections = CounterMetricFamily("turnout_ejections", "Times a backend was shut as an outlier", labels=("backend",))
     for backend in backends:
         breaker.add_metric((backend.backend,), backend.breaker)
         ejections.add_metric((backend.backend,), backend.ejections)
         if backend.gate is not None:
             gated.add_metric((backend.backend, backend.gate), 1)
-    yield from (breaker, gated, ejections)
+        if backend.warmth is not None:
+            warmth.add_metric((backend.backend,), backend.warmth)
+        if backend.slots is not None:
+            allowed, used = backend.slots
+            slots.add_metric((backend.backend, "allowed"), allowed)
+            slots.add_metric((backend.backend, "used"), used)
+    yield from (breaker, gated, ejections, warmth, slots)
 
 
 def _sharing_families(status: SharingStatus | None) -> Iterator[Metric]:

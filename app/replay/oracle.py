@@ -145,6 +145,7 @@ def _with(usual: Prediction, ttft_s: float, tpot_s: float, harm: float = 0.0) ->
         ttft_q90_s=ttft_s,
         tpot_s=tpot_s,
         tpot_q90_s=tpot_s,
+        pace_q90_s=tpot_s,
         prior_ttft_s=ttft_s,
         prior_tpot_s=tpot_s,
         harm=harm,

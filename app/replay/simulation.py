@@ -16,6 +16,7 @@ from app.call import NO_OPTIONS
 from app.dispatch.commands import Ask, Command, Drop, Hold, Refuse, Serve, Wake
 from app.dispatch.flight import Flight
 from app.dispatch.machine import Desk, Dispatch
+from app.fleet.health import NEVER_NS
 from app.planning import promise
 from app.replay.accounts import Accounts
 from app.replay.faults import Change, Fault
@@ -52,13 +53,15 @@ class Simulation:
         self._oracle = oracle
         self._servers = stage.servers
         self._playing: dict[Job, Try] = {}
-        self._heap: list[tuple[int, int, Server | Ride | Change]] = []
+        self._heap: list[tuple[int, int, Server | Ride | Change | str]] = []
         self._order = 0
         self._number = 0
         self._slice_ns = 0
         self._held: dict[Dispatch, Ride] = {}
         self._rooms: list[str] = []
+        self._opening_ns: dict[str, int] = {}
         self._fleet.released = self._released
+        self._fleet.wakes = self._woken
         if oracle is not None:
             oracle.promised = self._promised
         self.now_ns = 0
@@ -100,6 +103,12 @@ class Simulation:
                 self._wake(who, at_ns)
             elif type(who) is Change:
                 self._change(who, at_ns)
+            elif type(who) is str and self._opening_ns.get(who) == at_ns:  # a backend of that model opens by itself
+                self.now_ns = at_ns
+                del self._opening_ns[who]
+                if self._held:
+                    self._rooms.append(who)
+                    self._expect(who, at_ns)
             while self._rooms:
                 self._room(self._rooms.pop(), self.now_ns)
 
@@ -112,6 +121,19 @@ class Simulation:
     def _released(self, backend: str, now_ns: int) -> None:
         if self._held:  # who may have its place is asked when what happens now has happened
             self._rooms.append(self._servers[backend].model)
+
+    def _woken(self, backend: str, now_ns: int) -> None:
+        server = self._servers[backend]
+        self._advance(server, now_ns)
+        server.wake(now_ns)
+        self._rearm(server)
+
+    def _expect(self, model: str, now_ns: int) -> None:
+        """Have those who wait at a model asked when the next of its backends opens by itself."""
+        opens_ns = self._fleet.opens_ns(model, now_ns)
+        if opens_ns is not None and opens_ns < self._opening_ns.get(model, NEVER_NS):
+            self._opening_ns[model] = opens_ns
+            self._push(opens_ns, model)
 
     def _room(self, model: str, now_ns: int) -> None:
         """Let those decide again whose turn it is at a model."""
@@ -222,6 +244,7 @@ class Simulation:
                 elif isinstance(command, Wake | Hold):
                     if isinstance(command, Hold):
                         self._held[ride.machine] = ride
+                        self._expect(ride.route.model, now_ns)
                     ride.wake_ns = max(command.at_ns, now_ns)
                     self._push(ride.wake_ns, ride)
                 elif isinstance(command, Refuse):
@@ -316,6 +339,6 @@ class Simulation:
             server.armed_ns = next_ns
             self._push(next_ns, server)
 
-    def _push(self, at_ns: int, who: Server | Ride | Change) -> None:
+    def _push(self, at_ns: int, who: Server | Ride | Change | str) -> None:
         self._order += 1
         heappush(self._heap, (at_ns, self._order, who))

@@ -23,6 +23,7 @@ from app.replay.baselines import baselines
 from app.replay.formats import MOONCAKE_BLOCK_TOKENS
 from backends.clock import VirtualClock
 from backends.emulator.backend import EmulatedBackend
+from backends.emulator.cold import ColdEngine
 from backends.emulator.engine import Engine
 from backends.emulator.jobs import Job
 from backends.registry import build
@@ -68,6 +69,11 @@ class Server:
         names = [block * parts + part for block in blocks for part in range(parts)]
         del names[prompt_tokens // self.block_tokens :]
         return names
+
+    def wake(self, now_ns: int) -> None:
+        """Have it warm up, if it is cold; the engine has been advanced to now."""
+        if isinstance(self.engine, ColdEngine):
+            self.engine.wake(now_ns)
 
     def fits_context(self, prompt_tokens: int) -> bool:
         """Whether a token of answer would fit behind the prompt."""

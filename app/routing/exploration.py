@@ -2,9 +2,10 @@
 
 With probability epsilon a decision goes to a backend that has not been asked for `stale_s`, or fewer than 20 times in
 effect, instead of the one picked: without it a backend once found slow would stay without traffic, and so without the
-observations that could rehabilitate it. Only requests of priority 0 or below; only where the promise is kept by the
-expected (not the 0.9 quantile) latency, unless the priority is negative; and the extra cost of a minute stays below
-`usd_per_minute`. The propensity of the choice is on the receipt, so that what was logged can be evaluated offline.
+observations that could rehabilitate it. Never to one that would have to warm up for it. Only requests of priority 0 or
+below; only where the promise is kept by the expected (not the 0.9 quantile) latency, unless the priority is negative;
+and the extra cost of a minute stays below `usd_per_minute`. The propensity of the choice is on the receipt, so that
+what was logged can be evaluated offline.
 """
 
 from __future__ import annotations
@@ -64,10 +65,10 @@ def _unknown(rules: Exploration, request: RouteRequest, candidates: Sequence[Can
     slo = remaining(request, turn.now_ns)
     found = []
     for place, candidate in enumerate(candidates):
-        if not _little_known(turn.state, candidate, turn.now_ns, rules.stale_s):
+        if candidate.prediction.warm_up_s or not _little_known(turn.state, candidate, turn.now_ns, rules.stale_s):
             continue
         prediction = candidate.prediction
-        hopeful = prediction._replace(ttft_q90_s=prediction.ttft_s, tpot_q90_s=prediction.tpot_s)
+        hopeful = prediction._replace(ttft_q90_s=prediction.ttft_s, pace_q90_s=prediction.tpot_s)
         load = turn.state.loads.get(candidate.view.name)
         resident_s = None if load is None else load.tightest_tpot_slo_s
         if request.priority < 0 or not fit(hopeful, slo, resident_s, 0.0).violation:

@@ -9,7 +9,7 @@ Equalising lateness is the worst answer to overload: once every backend is a lit
     it may wait                        held in the gateway's queue: decided on again when a place comes free
     priority 0, it has waited          shed: a late answer would cost others theirs
     priority > 0, it must be served    sacrificed: the backend that violates most already takes it, so that the others
-                                       stay able to keep their promises
+                                       stay able to keep their promises; one that is cold only if all are
 
 V is `slo.fit`'s violation. Source: simulated in research (least violation kept 23 % of promises at twice the capacity,
 shedding 87 %, sacrifice 75 %); the priority rule is llm-d's, holding is Dynamo's.
@@ -53,14 +53,18 @@ def none_feasible(rules: OverloadRules, request: RouteRequest, candidates: Seque
         return Pick(None, "hold", 0.0, kept, retry_after_s(candidates))
     if request.priority <= 0:
         return Pick(None, "shed", 0.0, kept, retry_after_s(candidates))
-    worst = max(range(len(candidates)), key=lambda place: candidates[place].violation)
+    worst = max(range(len(candidates)), key=lambda place: _sacrifice(candidates[place]))
     return Pick(worst, "overflow", 0.0, kept)
 
 
 def retry_after_s(candidates: Sequence[Candidate]) -> float:
     """When the first queue is predicted to have drained."""
-    soonest = min(candidate.prediction.wait_s for candidate in candidates)
+    soonest = min(candidate.prediction.wait_s + candidate.prediction.warm_up_s for candidate in candidates)
     return min(LONGEST_RETRY_S, max(SHORTEST_RETRY_S, soonest))
+
+
+def _sacrifice(candidate: Candidate) -> tuple[bool, float]:
+    return not candidate.prediction.warm_up_s, candidate.violation
 
 
 def _least_violation(candidates: Sequence[Candidate], least: float) -> int:
@@ -78,10 +82,12 @@ def _impossible(request: RouteRequest, candidates: Sequence[Candidate], turn: Tu
         alone_ttft_s = prediction.prior_ttft_s
         if candidate.in_flight:
             alone_ttft_s -= prediction.wait_s + prediction.prior_tpot_s
+        warm_up_s = prediction.warm_up_s  # with nobody there it would have to warm up nonetheless
+        warm_q90_s = prediction.ttft_q90_s - warm_up_s
         alone = prediction._replace(
             harm=0.0,
-            ttft_q90_s=prediction.ttft_q90_s * max(0.0, alone_ttft_s) / (prediction.prior_ttft_s or 1.0),
-            tpot_q90_s=prediction.tpot_q90_s * alone_tpot_s / (prediction.prior_tpot_s or 1.0),
+            ttft_q90_s=warm_up_s + warm_q90_s * max(0.0, alone_ttft_s) / (prediction.prior_ttft_s or 1.0),
+            pace_q90_s=prediction.pace_q90_s * alone_tpot_s / (prediction.prior_tpot_s or 1.0),
         )
         if not fit(alone, slo, None, 0.0).violation:
             return False

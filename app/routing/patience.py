@@ -3,7 +3,7 @@
 A prompt that would hold up others too much (`slo`: harm) now, often would not a moment later: answers grow out of
 danger with every token. So where the cheapest backend that keeps every promise is dearer by more than `worth` than one
 that is kept out by harm alone, the decision is to look again after `LOOK_AGAIN` of the TTFT promise, as long as no more
-than `patience` of that has been spent and the dearer one would still be in time.
+than `patience` of that has been spent and somebody would still be in time then.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ def patient(
         return None
     wait_s = LOOK_AGAIN * ttft_s
     left_s = remaining(request, turn.now_ns).ttft_s or 0.0
-    if ttft_s - left_s + wait_s > patience * ttft_s or dear.prediction.ttft_q90_s + 2.0 * wait_s > left_s:
+    if ttft_s - left_s + wait_s > patience * ttft_s:
+        return None
+    if not any(each.feasible and each.prediction.ttft_q90_s + 2.0 * wait_s <= left_s for each in candidates):
         return None
     return Pick(None, "wait", 0.0, (), wait_s)

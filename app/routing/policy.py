@@ -14,7 +14,7 @@ from app.routing import exploration
 from app.routing.exploration import Exploration
 from app.routing.plugins import HardFilter, Picker, Scorer, Turn
 from app.routing.predictor import CostBasis, Forecast, costs_nusd, forecaster
-from app.routing.slo import MOST_HARM, fitted, remaining
+from app.routing.slo import MOST_HARM, fitted, harm_allowed, remaining
 from app.routing.state import RoutingState
 from app.routing.types import NO_FACTS, BackendView, Candidate, Decision, Delta, Reservation, RouteRequest, Snapshot
 
@@ -125,8 +125,9 @@ class Policy:
         self, request: RouteRequest, views: Sequence[BackendView], state: RoutingState, now_ns: int
     ) -> list[Candidate]:
         slo, margin, loads = remaining(request, now_ns), self.slo_margin, state.loads
+        most_harm = harm_allowed(self.most_harm, request, state)
         predictions = self.forecast(request, views, state, now_ns)
-        candidates = fitted(views, predictions, loads, slo, margin, self.most_harm)
+        candidates = fitted(views, predictions, loads, slo, margin, most_harm)
         if self.scorers:
             return [self._scored(request, candidate) for candidate in candidates]
         return candidates
@@ -183,4 +184,5 @@ def reservation(request: RouteRequest, chosen: Candidate, ticket: int) -> Reserv
         most_blocks,
         prediction.pace,
         ticket,
+        prediction.warm_up_s,
     )

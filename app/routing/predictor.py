@@ -10,6 +10,9 @@
     TTFT, TPOT = TTFT0, TPOT0 times the factor of their stratum; q90 likewise (`residuals`)
     E2E   = TTFT + (completion tokens of a choice - 1) TPOT
 
+A backend that is cold or warms up (`warmth`) is predicted as of the moment it is warm, and what is left until then
+added.
+
     harm  = expected broken promises of pace among those there (`_harm`)
 
 Strata are load (idle; busy; queued, when there is a wait) x size (binary digits of u, or of the expected answer).
@@ -29,6 +32,7 @@ from app.routing.residuals import PRIOR_Q90
 from app.routing.state import READING_TAU_NS, Learned, Lengths, Load, RoutingState
 from app.routing.strangers import loads_with_strangers
 from app.routing.types import BackendView, Prediction, RouteRequest, Terms
+from app.routing.warmth import JUST_BEFORE_NS, still_cold, warmed_up
 from backends.types import STRAIGHT_PROMPT_TOKENS
 
 CostBasis = Literal["reference", "marginal"]
@@ -58,7 +62,13 @@ def forecaster(basis: CostBasis) -> Forecast:
         request: RouteRequest, views: Sequence[BackendView], state: RoutingState, now_ns: int
     ) -> list[Prediction]:
         loads = loads_with_strangers(state, views, now_ns) if state.scraped else state.loads
-        return _forecast(request, views, state, loads, now_ns, priced)
+        predictions = _forecast(request, views, state, loads, now_ns, priced)
+        if state.warmth:
+            for place, left_ns in still_cold(views, state, now_ns):
+                at_ns = now_ns + left_ns - JUST_BEFORE_NS
+                (warm,) = _forecast(request, (views[place],), state, loads, at_ns, priced)
+                predictions[place] = warmed_up(warm, left_ns)
+        return predictions
 
     return forecast
 
@@ -129,16 +139,16 @@ def _forecast(
             if slo_s is not None and slo_s > step_s:
                 harm = _harm(load, lengths, prompt_s, slo_s, step_s, read_s, now_ns)
         ttft_key, tpot_key = stratum + size, level + answer_size
-        first, first_q90, later, later_q90 = _corrected(learned, ttft_s, tpot_s, ttft_key, tpot_key, now_ns)
+        first, first_q90, later, later_q90, pace_q90 = _corrected(learned, ttft_s, tpot_s, ttft_key, tpot_key, now_ns)
         fee, read, found, answered = view.prices[priced]
         cost = fee + read * unread + found * cached + answered * request.completion_tokens
         predictions.append(
             _made(
                 Prediction,
                 (
-                    first, first_q90, later, later_q90, max(0.0, answer_tokens - 1.0), wait_s, cost,
+                    first, first_q90, later, later_q90, pace_q90, max(0.0, answer_tokens - 1.0), wait_s, cost,
                     ttft_s, tpot_s, ttft_key, tpot_key, cached, prompt_s,
-                    pace, slow, step_s, slow_decode, harm,
+                    pace, slow, step_s, slow_decode, harm, 0.0,
                 ),
             )
         )  # fmt: skip
@@ -147,10 +157,11 @@ def _forecast(
 
 def _corrected(
     learned: Learned | None, ttft_s: float, tpot_s: float, ttft_key: int, tpot_key: int, now_ns: int
-) -> tuple[float, float, float, float]:
-    """(TTFT, its q90, TPOT, its q90) from the priors."""
+) -> tuple[float, float, float, float, float]:
+    """(TTFT, its q90, TPOT, its q90, that given the reading foretold) from the priors."""
     if learned is None:
-        return ttft_s, ttft_s * PRIOR_Q90, tpot_s, tpot_s * PRIOR_Q90
+        pace_q90_s = tpot_s * PRIOR_Q90
+        return ttft_s, ttft_s * PRIOR_Q90, tpot_s, pace_q90_s, pace_q90_s
     residuals = learned.ttft
     first = residuals.strata.get(ttft_key, residuals.pool)
     if first.made_from != first.samples or now_ns > first.fresh_until_ns:
@@ -159,7 +170,13 @@ def _corrected(
     later = residuals.strata.get(tpot_key, residuals.pool)
     if later.made_from != later.samples or now_ns > later.fresh_until_ns:
         residuals.refresh(later, now_ns)
-    return ttft_s * first.factor, ttft_s * first.factor_q90, tpot_s * later.factor, tpot_s * later.factor_q90
+    return (
+        ttft_s * first.factor,
+        ttft_s * first.factor_q90,
+        tpot_s * later.factor,
+        tpot_s * later.factor_q90,
+        tpot_s * later.factor_given,
+    )
 
 
 def _beside_others(

@@ -18,6 +18,10 @@ Who is asked is chosen by these very forecasts, and those that err on the low si
 checked against what was claimed, and `trim` moves by 0.02 (missed - 0.1) with each outcome (adaptive conformal
 inference: its long-run coverage is 0.9 whatever the data do).
 
+Of TPOT an observation is held against the prior beside what was *actually* read meanwhile: reading that others bring is
+no fault of the prior, and who brings it is this router's own choice. So `factor_given` (without `trim`) is what holds
+given the reading that was foretold; `factor_q90`, trimmed by what came of it all, is the quantile that is published.
+
 What other processes have observed (`Prior`, by `app.fleet.sharing`) stands in for what is not known here: centre and
 quantile start from it by n / (n + 20) of its n, and the own centre is then believed by n / (n + 20) too.
 
@@ -67,8 +71,8 @@ class Stratum:
     """The residuals of one bucket, and the factors made from them."""
 
     __slots__ = (
-        "centre", "factor", "factor_q90", "fresh_until_ns", "made_from", "prior", "ranked", "samples", "seen_ns",
-        "window",
+        "centre", "factor", "factor_given", "factor_q90", "fresh_until_ns", "made_from", "prior", "ranked", "samples",
+        "seen_ns", "window",
     )  # fmt: skip
 
     def __init__(self, centre: float = 0.0) -> None:
@@ -79,7 +83,7 @@ class Stratum:
         self.ranked: list[float] = []
         self.prior: Prior | None = None
         self.factor = 1.0
-        self.factor_q90 = PRIOR_Q90
+        self.factor_given = self.factor_q90 = PRIOR_Q90
         self.made_from = -1
         self.fresh_until_ns = 0
 
@@ -173,6 +177,7 @@ class Residuals:
         if stratum is not pool:
             centre, quantile = stratum.beside(centre, quantile, now_ns)
         stratum.factor = exp(centre)
+        stratum.factor_given = exp(centre + max(0.0, quantile))
         stratum.factor_q90 = exp(centre + max(0.0, quantile + self.trim))
         stratum.made_from = stratum.samples
         stratum.fresh_until_ns = now_ns + REFRESH_NS

@@ -1,13 +1,16 @@
 """Whether a prediction keeps the promises made: feasibility, how badly it fails, and how much room is left.
 
-    feasible   q90(TTFT) <= SLO (1 - m)  and  q90(TPOT) <= SLO (1 - m)  and  q90(E2E) <= SLO (1 - m)
+    feasible   q90(TTFT) <= SLO (1 - m)  and  q90(pace) <= SLO (1 - m)  and  q90(E2E) <= SLO (1 - m)
+               and  harm <= most_harm * prompt tokens / those of the model's mean prompt
     violation  0.8 max(0, TTFT/SLO - 1) + 0.2 max(0, TPOT/SLO - 1) + max(0, E2E/SLO - 1)   on the quantiles
     slack      min over promises of (SLO - q90) / SLO
 
 Time that a request has spent in the gateway already comes off its TTFT and end-to-end promises (`remaining`).
-A resident's TPOT promise binds the newcomer too: whoever joins a batch slows everyone in it. And whoever's prompt is
-read beside them holds them up: a backend where more than `most_harm` promises to others are expected to break by that
-(`predictor`) is infeasible.
+The pace is TPOT beside as much reading of prompts as of late. A resident's TPOT promise binds the newcomer too: whoever
+joins a batch slows everyone in it. And whoever's prompt is read beside them holds them up: how many promises to others
+are expected to break by that (`predictor`) is the harm. A long prompt may do more of it: what it costs elsewhere, and
+so what a broken promise saves, grows with its length, and a fixed number of promises is best spent where each saves
+most.
 """
 
 from __future__ import annotations
@@ -16,14 +19,14 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
-from app.routing.state import Load
+from app.routing.state import Load, RoutingState
 from app.routing.types import BackendView, Candidate, Prediction, RouteRequest, Slo
 
 TTFT_WEIGHT = 0.8
 TPOT_WEIGHT = 0.2
 E2E_WEIGHT = 1.0
-MOST_HARM = 0.05
-"""How many promises to others one request may be expected to break, unless configured otherwise."""
+MOST_HARM = 0.025
+"""How many promises to others a request of the usual length may be expected to break, unless configured otherwise."""
 
 _made = tuple.__new__
 """A NamedTuple's own constructor takes twice as long."""
@@ -54,6 +57,12 @@ def remaining(request: RouteRequest, now_ns: int) -> Slo:
     )
 
 
+def harm_allowed(most_harm: float, request: RouteRequest, state: RoutingState) -> float:
+    """How many promises to others this request may be expected to break."""
+    lengths = state.lengths.get(request.model)
+    return most_harm if lengths is None else most_harm * request.prompt_tokens / lengths.prompt_tokens
+
+
 def fitted(
     views: Sequence[BackendView],
     predictions: Sequence[Prediction],
@@ -77,7 +86,7 @@ def fitted(
             if resident_s is not None and resident_s < tpot_slo_s:
                 tpot_slo_s = resident_s
         largest = prediction[1] / ttft_slo_s
-        pace = prediction[3] / tpot_slo_s
+        pace = prediction[4] / tpot_slo_s
         if pace > largest:
             largest = pace
         if quick and largest <= allowed and prediction.harm <= most_harm:
@@ -104,7 +113,7 @@ def fit(
     if resident_tpot_slo_s is not None and (tpot_slo_s is None or resident_tpot_slo_s < tpot_slo_s):
         tpot_slo_s, whose = resident_tpot_slo_s, "resident_tpot"
     if tpot_slo_s is not None:
-        ratio = prediction.tpot_q90_s / tpot_slo_s
+        ratio = prediction.pace_q90_s / tpot_slo_s
         if ratio > largest:
             largest = ratio
         if ratio > allowed:

@@ -6,6 +6,7 @@
     prefixes   which prompts a backend has read of late
     gates      backends that get nothing for now, with the reason (a breaker is open, an outlier ejected, ...)
     scraped    what live backends' engines last reported of their load (`app.fleet.monitor`)
+    warmth     of backends that are scaled to zero when idle: since when they are warm and when they were last used
     sticky     notes that pickers leave for their next turn: whose turn it is, who was chosen last, ...
 
 `observe` is the only way to learn. Cache hits and cancelled answers never reach it as completed ones.
@@ -202,8 +203,10 @@ class Learned:
 
     def learn_tpot(self, prediction: Prediction, tpot_s: float, tokens: int, reading_s: float, now_ns: int) -> None:
         """Take an observed TPOT (s) of an answer of so many tokens, beside which prompts were read for `reading_s`."""
-        self.tpot.learn(prediction.tpot_stratum, tpot_s, prediction.prior_tpot_s, now_ns, prediction.tpot_q90_s)
-        decode_s = tpot_s - reading_s / max(1, tokens - 1)
+        held_up_s = reading_s / max(1, tokens - 1)
+        beside_s = prediction.decode_s + held_up_s
+        self.tpot.learn(prediction.tpot_stratum, tpot_s, beside_s, now_ns, prediction.tpot_q90_s)
+        decode_s = tpot_s - held_up_s
         if decode_s >= MOSTLY_READING * tpot_s:  # else what is left is the difference of two guesses
             self.decoding.learn(decode_s, prediction.decode_s / prediction.decode_slowness)
 
@@ -270,10 +273,18 @@ class Scraped(NamedTuple):
     fresh_until_ns: int
 
 
+class Warmth(NamedTuple):
+    """A backend that is scaled to zero when idle: it is (or was) warm from `warm_ns` on (None = cold, and nobody has
+    asked), and was last used at `used_ns`; while it warms up, `warm_ns` is yet to come."""
+
+    warm_ns: int | None
+    used_ns: int
+
+
 class RoutingState:
     """All learned and sticky state of the decision."""
 
-    __slots__ = ("gates", "learned", "lengths", "loads", "prefixes", "scraped", "sticky")
+    __slots__ = ("gates", "learned", "lengths", "loads", "prefixes", "scraped", "sticky", "warmth")
 
     def __init__(self) -> None:
         self.loads: dict[str, Load] = {}
@@ -282,6 +293,7 @@ class RoutingState:
         self.prefixes: dict[str, PrefixTable] = {}
         self.gates: dict[str, Gate] = {}
         self.scraped: dict[str, Scraped] = {}
+        self.warmth: dict[str, Warmth] = {}
         self.sticky: dict[str, float | str] = {}
 
     def load(self, backend: str) -> Load:
@@ -311,9 +323,28 @@ class RoutingState:
         self.prefixes.pop(backend, None)
         self.gates.pop(backend, None)
         self.scraped.pop(backend, None)
+        self.warmth.pop(backend, None)
+
+    def warm(self, backend: str, warm_up_s: float, now_ns: int) -> None:
+        """A backend that can be cold is asked, with so much of its warming up left."""
+        warm_ns = self.warmth[backend].warm_ns
+        if warm_up_s and (warm_ns is None or warm_ns <= now_ns):
+            self.prefixes.pop(backend, None)  # whatever it had read before is lost
+            warm_ns = now_ns + round(warm_up_s * 1e9)
+        self.warmth[backend] = Warmth(warm_ns, now_ns)
+
+    def answers(self, backend: str, now_ns: int) -> bool:
+        """A token has come from it: it is warm, however long that was to take. Whether that is news."""
+        known = self.warmth.get(backend)
+        if known is None or (known.warm_ns is not None and known.warm_ns <= now_ns):
+            return False
+        self.warmth[backend] = Warmth(now_ns, now_ns)
+        return True
 
     def reserve(self, reservation: Reservation, now_ns: int) -> None:
         """Count a dispatched request as in flight."""
+        if reservation.backend in self.warmth:
+            self.warm(reservation.backend, reservation.warm_up_s, now_ns)
         self.load(reservation.backend).join(reservation, now_ns)
         if reservation.blocks:
             table = self.prefixes.get(reservation.backend)
@@ -330,16 +361,19 @@ class RoutingState:
     def release(self, reservation: Reservation, now_ns: int) -> None:
         """Give back the sequences (the prompt is given back by `first_token`)."""
         self.load(reservation.backend).leave(reservation)
+        if (known := self.warmth.get(reservation.backend)) is not None:
+            self.warmth[reservation.backend] = known._replace(used_ns=now_ns)
 
     def observe(self, outcome: Outcome, now_ns: int) -> None:
-        """Learn from how an attempt went."""
+        """Learn from how an attempt went. What was sent to a backend that was not warm says nothing of its TTFT."""
         view, prediction = outcome.chosen.view, outcome.chosen.prediction
         learned = self.corrections(view.key)
-        if outcome.ttft_s and prediction.prior_ttft_s > 0:
+        if outcome.ttft_s and prediction.prior_ttft_s > 0 and not prediction.warm_up_s:
             learned.learn_ttft(prediction, outcome.ttft_s, now_ns)
         if outcome.tpot_s and prediction.prior_tpot_s > 0 and prediction.decode_s > 0:
             tokens = outcome.completion_tokens or 2
-            learned.learn_tpot(prediction, outcome.tpot_s, tokens, outcome.reading_s, now_ns)
+            reading_s = 0.0 if view.profile.prefill == "parallel" else max(0.0, outcome.reading_s)
+            learned.learn_tpot(prediction, outcome.tpot_s, tokens, reading_s, now_ns)
         length = self.length(view.model)
         if outcome.prompt_tokens:
             length.prompt(outcome.prompt_chars, outcome.prompt_tokens)

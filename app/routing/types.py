@@ -12,7 +12,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from app.routing.reading import Pace
-from backends.types import REFERENCE_CONTEXT_TOKENS, Capability, LatencyProfile, PrefillMode
+from backends.types import REFERENCE_CONTEXT_TOKENS, Capability, ColdStart, LatencyProfile, PrefillMode
 
 
 class Slo(NamedTuple):
@@ -130,6 +130,7 @@ class BackendView:
     calibrated: bool = False
     energy: EnergyForecast | None = None
     quality: float = 1.0
+    cold_start: ColdStart | None = None
     key: str = field(init=False)
     terms: Terms = field(init=False)
     prices: tuple[Prices, Prices] = field(init=False)
@@ -192,17 +193,20 @@ NO_FACTS = Facts(0, any_drained=False)
 
 
 class Prediction(NamedTuple):
-    """Expected latency and cost of one candidate. `*_q90_s` is the 0.9 quantile the SLO is held against;
+    """Expected latency and cost of one candidate. `*_q90_s` is the 0.9 quantile; of TPOT the SLO is held against
+    `pace_q90_s`, the one beside as much reading of prompts as of late (what comes in later must not do harm);
     `steps` is how many tokens follow the first in each choice; `prior_*` is the physics before corrections,
     `*_stratum` what they are learned under, `cached_tokens` how much of the prompt need not be read and `prompt_s` how
     long the rest keeps the engine reading; `pace` is how it reads; a step without prompts takes `decode_s`. `slowness`
     and `decode_slowness` are the stretch of the profile's seconds that is in the prior already. `harm` is how many of
-    those there are expected to miss their pace because this prompt is read beside them."""
+    those there are expected to miss their pace because this prompt is read beside them. `warm_up_s` of the TTFT (and of
+    its quantile, not of `wait_s` or the prior) is what is left of the backend's warming up."""
 
     ttft_s: float
     ttft_q90_s: float
     tpot_s: float
     tpot_q90_s: float
+    pace_q90_s: float
     steps: float
     wait_s: float
     cost_nusd: float
@@ -217,6 +221,7 @@ class Prediction(NamedTuple):
     decode_s: float = 0.0
     decode_slowness: float = 1.0
     harm: float = 0.0
+    warm_up_s: float = 0.0
 
     @property
     def e2e_s(self) -> float:
@@ -276,7 +281,7 @@ class Reservation(NamedTuple):
 
     `prompt_tokens` are those to be read, which is expected to take `prompt_s`; `resident_tokens` the context it holds
     (half the answer counted). Of `blocks` (the prompt's, by hash) the backend keeps at most `most_blocks`. `pace`
-    is how it reads; `ticket` tells the places of a backend apart.
+    is how it reads; `ticket` tells the places of a backend apart. `warm_up_s` is what is left of its warming up.
     """
 
     backend: str
@@ -289,6 +294,7 @@ class Reservation(NamedTuple):
     most_blocks: int = 0
     pace: Pace = Pace(0.0, 0.0, inf, 0)
     ticket: int = 0
+    warm_up_s: float = 0.0
 
 
 Sticky = tuple[tuple[str, float | str], ...]

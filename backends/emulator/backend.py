@@ -21,6 +21,7 @@ from typing import NamedTuple, Self
 
 from backends.clock import Clock
 from backends.emulator import text
+from backends.emulator.cold import ColdEngine
 from backends.emulator.engine import Engine
 from backends.emulator.jobs import Job, Lane, Timing
 from backends.errors import BackendError, ContextExceeded, Saturated, Unavailable, Unsupported
@@ -96,6 +97,11 @@ class EmulatedBackend:
 
     async def ping(self) -> None:
         self._check_running()
+
+    def warm(self) -> None:
+        if isinstance(self._engine, ColdEngine) and not self._broken:
+            self._engine.wake(self._advance())
+            self._work.set()
 
     async def aclose(self) -> None:
         self._closed = True

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from backends.clock import Clock
 from backends.datasheet import ChipSheet, Datasheets, ModelSheet
 from backends.emulator.backend import EmulatedBackend
+from backends.emulator.cold import ColdEngine
 from backends.emulator.engine import Engine
 from backends.emulator.power import power
 from backends.emulator.profile import latency_profile
@@ -95,7 +96,8 @@ def emulated(
     )
 
     def new_engine(start_ns: int) -> Engine:
-        return Engine(reduced, traits, emulation.seed, emulation.prefill_noise, emulation.decode_noise, start_ns)
+        told = (reduced, traits, emulation.seed, emulation.prefill_noise, emulation.decode_noise, start_ns)
+        return Engine(*told) if spec.cold_start is None else ColdEngine(spec.cold_start, *told)
 
     block_tokens = traits.kv_block_tokens if traits.prefix_cache else None
     return EmulatedBackend(info, new_engine, clock, emulation.max_waiting, block_tokens)

@@ -9,6 +9,7 @@ had not said.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import NoReturn, Self
@@ -26,6 +27,8 @@ from backends.types import (
 from backends.upstream.dialects import openai
 from backends.upstream.sse import Decoder, EventTooLong
 from backends.upstream.transport import Request, Response, Transport
+
+log = logging.getLogger("turnout.upstream")
 
 MAX_ERROR_BYTES = 64 * 1024
 MAX_WHOLE_BYTES = 64 * 1024 * 1024
@@ -58,6 +61,7 @@ class LiveBackend:
         self._new_transport = new_transport
         self._transport: Transport | None = None
         self._running: set[LiveGeneration] = set()
+        self._knocking: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def start(self) -> None:
@@ -81,8 +85,24 @@ class LiveBackend:
         if response.status != 200:
             raise Unavailable(f"{self.info.name} answered {response.status} to a request for its models")
 
+    def warm(self) -> None:
+        """Any request wakes a service that is scaled to zero; whether this one is answered does not matter."""
+        task = asyncio.get_running_loop().create_task(self._knock(), name=f"warm {self.info.name}")
+        self._knocking.add(task)
+        task.add_done_callback(self._knocking.discard)
+
+    async def _knock(self) -> None:
+        try:
+            await self.ping()
+        except Unavailable as error:
+            log.info("%s was asked to warm up: %s", self.info.name, error)
+
     async def aclose(self) -> None:
         self._closed = True
+        knocking = list(self._knocking)
+        for task in knocking:
+            task.cancel()
+        await asyncio.gather(*knocking, return_exceptions=True)
         for generation in list(self._running):
             await generation.cut()
         transport, self._transport = self._transport, None
@@ -103,7 +123,7 @@ class LiveBackend:
                 self._url + openai.PATHS[request.endpoint],
                 openai.headers(self.api_key, request),
                 openai.request_body(request, upstream_model),
-                timeouts.first_byte_s if request.stream else timeouts.whole_s,
+                request.warm_up_s + (timeouts.first_byte_s if request.stream else timeouts.whole_s),
             )
         )
 

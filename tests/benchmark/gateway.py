@@ -59,6 +59,9 @@ class Instant:
     def snapshot(self) -> BackendSnapshot:
         return BackendSnapshot()
 
+    def warm(self) -> None:
+        return None
+
     async def ping(self) -> None:
         """Always there."""
 

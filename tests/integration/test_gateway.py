@@ -200,7 +200,7 @@ async def test_a_drained_fleet_says_so(tmp_path: Path) -> None:
     backend = ScriptedBackend("a")
     loaded = scripted_config(tmp_path, [backend])
     async with running(loaded, [backend]) as gateway, httpx.AsyncClient(base_url=gateway.url) as client:
-        gateway.gateway.fleet.set_drained("a", drained=True)
+        gateway.gateway.fleet.set_drained("a", 0, drained=True)
         answer = await client.post(CHAT, json=body())
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_backend")
         assert answer.headers["retry-after-ms"] == "5000"
@@ -238,7 +238,7 @@ async def test_waiting_for_a_backend_that_fails_is_not_our_overhead(tmp_path: Pa
         answer = await client.post(CHAT, json=body())
         assert answer.headers["x-turnout-attempts"] == "2"
         assert float(answer.headers["x-turnout-overhead-ms"]) < 200
-        gateway.gateway.fleet.set_drained("b", drained=True)
+        gateway.gateway.fleet.set_drained("b", 0, drained=True)
         failed = await client.post(CHAT, json=body())
         assert failed.status_code == 504
         assert float(failed.headers["x-turnout-overhead-ms"]) < 200

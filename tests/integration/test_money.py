@@ -117,7 +117,7 @@ async def test_chip_hours_requests_and_idle_add_up_to_what_was_bought(tmp_path: 
     async with running(loaded) as gateway, httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
         for each in gateway.gateway.fleet.backends:
             if each != name:
-                gateway.gateway.fleet.set_drained(each, drained=True)
+                gateway.gateway.fleet.set_drained(each, 0, drained=True)
         started_ns = time.monotonic_ns()
         fields = {"model": "llama-3.1-8b", "max_tokens": 40}
         answers = await asyncio.gather(*(client.post(CHAT, json=body() | fields) for _ in range(12)))

@@ -143,7 +143,8 @@ class Sharer:
 
     async def _leases(self, config: RedisSharing, store: Store) -> None:
         """Renew what is used of each cap and a little more; what runs out is replaced by this process's part."""
-        caps, lease_ns = self._fleet().caps, int(config.row_ttl_s * 1e9)
+        fleet, lease_ns = self._fleet(), int(config.row_ttl_s * 1e9)
+        caps = fleet.caps
         for name, cap in caps.caps.items() if caps.shared else ():
             began_ns = self._clock.now_ns()
             if self._up:
@@ -157,10 +158,10 @@ class Sharer:
                 else:
                     self._lease_ends_ns[name] = began_ns + lease_ns
                     (self._wanted_elsewhere.add if grant.wanted else self._wanted_elsewhere.discard)(name)
-                    caps.allow(name, min(slots, grant.slots), self._clock.now_ns())
+                    fleet.allow(name, min(slots, grant.slots), self._clock.now_ns())
                     continue
             if self._clock.now_ns() >= self._lease_ends_ns.get(name, 0):
-                caps.allow(name, leases.part(cap, self._process, self._known), self._clock.now_ns())
+                fleet.allow(name, leases.part(cap, self._process, self._known), self._clock.now_ns())
 
     def _slots(self, name: str, cap: int, now_ns: int) -> int:
         """How many to ask for; after an outage nothing more for a while: others' slots may not be known again yet."""

@@ -12,18 +12,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-import redis.asyncio as redis_client
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-
 from app.config.models import RedisSharing
-from app.errors import StartupError
 from app.fleet.sharing.store import Found, Grant, StoreError
+from app.redis import FAULTS, client
 
 T = TypeVar("T")
 
 KINDS = ("load", "learned")
+MOST_CONNECTIONS = 4
 NOW = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 
 EXCHANGE = (
@@ -83,8 +79,6 @@ return {got, (who and who ~= id) and 1 or 0}
 """
 )
 
-FAULTS = (RedisError, OSError, TimeoutError)
-
 
 class RedisStore:
     """One connection for one loop; nobody else waits for it."""
@@ -93,7 +87,7 @@ class RedisStore:
         """Raises: StartupError for a URL that no connection can be made from."""
         self._timeout_s = config.timeout_ms / 1000
         self._prefix = config.key_prefix
-        self._client = _client(config.url, self._timeout_s)
+        self._client = client(config.url, self._timeout_s, MOST_CONNECTIONS, "sharing.url")
         self._exchange = self._client.register_script(EXCHANGE)
         self._token = self._client.register_script(HOLD)
         self._lease = self._client.register_script(LEASE)
@@ -133,19 +127,3 @@ class RedisStore:
 
 def _ms(seconds: float) -> int:
     return max(1, round(seconds * 1000))
-
-
-def _client(url: str, timeout_s: float) -> redis_client.Redis:
-    """A client that has not connected yet."""
-    try:
-        client = redis_client.Redis.from_url(
-            url,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            max_connections=4,
-        )
-        client.connection_pool.make_connection()  # type: ignore[no-untyped-call] # options of the URL are looked at only here
-    except (ValueError, TypeError) as error:
-        raise StartupError(f"sharing.url cannot be used: {error}") from None
-    return client

@@ -26,7 +26,7 @@ def make(
     v_max: float = 0.25,
     lenient_share: float = 0.1,
     lenience: float = 10.0,
-    patience: float = 0.6,
+    patience: float = 0.85,
     worth: float = 0.25,
     back_on: float = 1.0,
     dwell_s: float = 0.0,

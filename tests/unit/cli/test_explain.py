@@ -13,7 +13,7 @@ from app.cli.explain import command, show, slo_headers
 
 
 def candidate(name: str, cost_usd: float, why_not: str = "", **changes: Any) -> dict[str, Any]:
-    times = {"ttft_s": 0.1, "ttft_q90_s": 0.2, "tpot_s": 0.01, "tpot_q90_s": 0.02, "e2e_s": 1.5, "wait_s": 0.0}
+    times = {"ttft_s": 0.1, "ttft_q90_s": 0.2, "tpot_s": 0.01, "tpot_q90_s": 0.03, "pace_q90_s": 0.02, "e2e_s": 1.5}
     return {
         "backend": name, "substrate": "gpu", "in_flight": 3, "feasible": not why_not, "why_not": why_not,
         "violation": 0.0, "slack": 0.5, "predicted": {**times, "cost_usd": cost_usd}, "scores": {},

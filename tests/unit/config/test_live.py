@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from app.config.load import LoadedConfig, load, redacted, to_spec
+from app.config.changes import same_backend
+from app.config.load import LoadedConfig, cold_start_of, load, redacted, to_spec
 from app.config.models import EmulatedBackendConfig, LiveBackendConfig
 from app.errors import ConfigError
-from backends.types import LiveSpec
+from backends.types import BackendSpec, ColdStart, LiveSpec
 
 HEAD = "version: 1\nextends: shipped\nmodels: {llama-3.3-70b: {}}\n"
 PRICE = (
@@ -135,3 +136,50 @@ def test_the_order_of_capabilities_is_the_same_in_every_process(tmp_path: Path) 
     config = loaded(tmp_path, LIVE.replace("[n, tools]", "[vision, n, tools, json_schema, logprobs]"))
     dump = redacted(config.config)["backends"][0]["deployments"][0]
     assert dump["capabilities"] == ["json_schema", "logprobs", "n", "tools", "vision"]
+
+
+COLD = "    cold_start: {warm_up_s: 90, idle_after_s: 600}\n"
+
+
+def test_a_cold_start_is_declared_of_any_backend_and_changes_no_answer(tmp_path: Path) -> None:
+    without, live = loaded(tmp_path, LIVE), loaded(tmp_path, LIVE + COLD)
+    assert cold_start_of(live.config.backends[0]) == ColdStart(90.0, 600.0, "cold")
+    assert (live.epoch, live.hash == without.hash) == (without.epoch, False)
+    assert cold_start_of(without.config.backends[0]) is None
+    emulated = LIVE.replace("    mode: live\n", "").replace("    url: http://vllm:8000\n    api_key: ${KEY}\n", "")
+    emulated = emulated.replace(
+        "upstream_model: meta/Llama, precision: fp8, capabilities: [n, tools]", "precision: fp8"
+    )
+    warm = loaded(tmp_path, emulated + "    cold_start: {warm_up_s: 5, starts: warm}\n")
+    spec = to_spec(warm.config.backends[0])
+    assert isinstance(spec, BackendSpec)
+    assert spec.cold_start == ColdStart(5.0, None, "warm")
+    assert not same_backend(warm, loaded(tmp_path, emulated), "up"), "another engine"
+    assert same_backend(live, loaded(tmp_path, LIVE), "up"), "the service itself is the same"
+
+
+@pytest.mark.parametrize(
+    ("block", "says"),
+    [
+        ("{warm_up_s: 0}", "backends[0].cold_start.warm_up_s: input should be greater than 0 (got 0)"),
+        ("{warm_up_s: -1}", "backends[0].cold_start.warm_up_s: input should be greater than 0"),
+        ("{warm_up_s: 86401}", "less than or equal to 86400"),
+        ("{warm_up_s: 90s}", "backends[0].cold_start.warm_up_s: input should be a valid number"),
+        ("{warm_up_s: .inf}", "backends[0].cold_start.warm_up_s"),
+        ("{idle_after_s: 9}", "backends[0].cold_start.warm_up_s: is required"),
+        ("{warm_up_s: 9, idle_after_s: 0}", "backends[0].cold_start.idle_after_s: input should be greater than 0"),
+        ("{warm_up_s: 9, starts: hot}", "input should be 'cold' or 'warm' (got 'hot')"),
+        ("{warmup_s: 9}", "unknown key; did you mean 'warm_up_s'?"),
+        ("true", "backends[0].cold_start"),
+    ],
+)
+def test_a_mistake_in_a_cold_start_is_named(tmp_path: Path, block: str, says: str) -> None:
+    found = problems(tmp_path, LIVE + f"    cold_start: {block}\n")
+    assert any(says in problem for problem in found), found
+    assert all(problem.split(":")[0].isdigit() for problem in found)
+
+
+def test_pings_that_keep_a_cold_service_awake_are_warned_of(tmp_path: Path) -> None:
+    assert not loaded(tmp_path, LIVE + COLD).warnings
+    (warning,) = loaded(tmp_path, LIVE + COLD + "    monitor: {interval_s: 7}\n").warnings
+    assert "pinged every 7 s may never become cold" in warning

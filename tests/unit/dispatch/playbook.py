@@ -9,19 +9,28 @@ from app.dispatch.commands import Ask, Command
 from app.dispatch.machine import Dispatch
 from app.dispatch.terms import Terms
 from app.routing.types import Candidate, Decision, Reservation, RouteRequest
+from app.routing.warmth import warmed_up
 from tests.builders import make_candidate, make_request, make_view
 
 S = 1_000_000_000
 
 
 class ScriptedDesk:
-    """Chooses the first that is not excluded; `plan` holds reasons that stand in for a choice, one a decision."""
+    """Chooses the first that is not excluded; `plan` holds reasons that stand in for a choice, one a decision.
+    `warm_up_s` is how long each has yet to warm up."""
 
-    def __init__(self, *names: str, plan: Sequence[str] = (), contexts: dict[str, int] | None = None) -> None:
+    def __init__(
+        self, *names: str, plan: Sequence[str] = (), contexts: dict[str, int] | None = None, warm_up_s: float = 0.0
+    ) -> None:
         contexts = contexts or {}
         self.candidates: list[Candidate] = [
             make_candidate(make_view(name, context_tokens=contexts.get(name, 8192))) for name in names
         ]
+        if warm_up_s:
+            left_ns = int(warm_up_s * S)
+            self.candidates = [
+                each._replace(prediction=warmed_up(each.prediction, left_ns)) for each in self.candidates
+            ]
         self.plan = list(plan)
         self.asked: list[RouteRequest] = []
 

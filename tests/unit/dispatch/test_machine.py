@@ -141,6 +141,29 @@ def test_a_silent_backend_is_left_for_another() -> None:
     assert list(made.began(2, GUARD_NS + 2)) == [Serve(2)]
 
 
+def test_a_backend_that_warms_up_as_declared_is_not_silent() -> None:
+    made = dispatch(ScriptedDesk("a", "b", warm_up_s=900.0))
+    assert made.begin(0)[1] == Wake(900 * S + GUARD_NS)
+    drop, ask, _ = made.wake(900 * S + GUARD_NS)
+    assert (drop, told([ask])) == (Drop(1, "slow"), [("ask", "b", "slow")]), "longer than declared is silence"
+
+    alone = dispatch(ScriptedDesk("a", warm_up_s=900.0))
+    alone.begin(0)
+    assert list(alone.wake(900 * S + GUARD_NS)) == [Wake(1200 * S)]
+
+    whole = dispatch(ScriptedDesk("a", "b", warm_up_s=900.0), stream=False)
+    (at_ns,) = [each.at_ns for each in whole.begin(0) if isinstance(each, Wake)]
+    chosen = ScriptedDesk("a").candidates[0].prediction
+    assert at_ns == pytest.approx(900 * S + 5 * chosen.e2e_q90_s * S)
+
+
+def test_nobody_is_hedged_while_the_first_warms_up_as_declared() -> None:
+    made = dispatch(ScriptedDesk("a", "b", warm_up_s=60.0), Terms(guard=None, hedge=Hedge(1.0, 0.05, 1.0)))
+    _, wake = made.begin(0)
+    assert isinstance(wake, Wake)
+    assert wake.at_ns == pytest.approx(60 * S + max(Q90_S, 0.05) * S)
+
+
 def test_a_silent_backend_is_waited_for_if_there_is_nobody_else_but_not_for_ever() -> None:
     made = dispatch(ScriptedDesk("a"))
     made.begin(0)
@@ -203,7 +226,9 @@ def test_held_requests_wait_for_their_turn_then_for_the_last_moment() -> None:
     made = dispatch(desk, shared, slo=Slo(ttft_s=1.0))
     (hold,) = made.begin(0)
     assert isinstance(hold, Hold)
-    assert 0 < hold.at_ns < S, "who decides at the deadline must still have time to answer"
+    assert hold.at_ns == pytest.approx(S - Q90_S * S), (
+        "who decides then must still be able to answer, nine times in ten"
+    )
     assert queue_of(shared).turns("m", 4, 0) == [made]
     assert list(made.wake(10)) == [hold]
     assert told(made.wake(20))[0] == ("ask", "a", "first")

@@ -35,12 +35,12 @@ def test_deciding_reserves_and_previewing_does_not() -> None:
 
 def test_a_drained_backend_gets_nothing_new_until_it_is_back() -> None:
     made = fleet("a", "b")
-    made.set_drained("a", drained=True)
+    made.set_drained("a", 0, drained=True)
     assert {made.decide(make_request(), 0)[0].chosen.view.name for _ in range(8)} == {"b"}  # type: ignore[union-attr]
-    made.set_drained("a", drained=False)
+    made.set_drained("a", 0, drained=False)
     assert {made.decide(make_request(), 0)[0].chosen.view.name for _ in range(8)} >= {"a"}  # type: ignore[union-attr]
     with pytest.raises(NotFound):
-        made.set_drained("nobody", drained=True)
+        made.set_drained("nobody", 0, drained=True)
 
 
 def test_an_unknown_policy_is_the_clients_mistake() -> None:

@@ -9,6 +9,7 @@ from app.fleet.health import SPENT, Health
 from app.fleet.receipts import Receipts
 from app.routing.state import Gate
 from app.routing.types import Candidate
+from app.routing.warmth import warmed_up
 from backends import errors
 from tests.builders import make_candidate, make_policy, make_request, make_snapshot, make_view
 from tests.fakes import ScriptedBackend
@@ -94,6 +95,33 @@ def test_a_service_that_asks_to_be_left_alone_is_for_ten_seconds_at_most() -> No
     assert gates["a"].until_ns == 10 * S
     fail(health, "b", 1, 0, errors.Saturated("our own count", 3600.0))
     assert gates["b"].until_ns < S // 10
+
+
+@pytest.mark.parametrize("error", [DOWN, errors.Unreachable("no"), errors.Saturated("not yet", 60.0)])
+def test_one_that_refuses_while_it_warms_up_is_left_alone_and_nothing_is_held_against_it(
+    error: errors.BackendError,
+) -> None:
+    health, gates = made("a", "b")
+    for now_ns in range(0, 80 * S, 2 * S):
+        health.failed("a", health.begin("a", now_ns), error, now_ns, 90.0 - now_ns / S)
+    assert gates["a"] == Gate("cold", 88 * S)
+    health.failed("a", health.begin("a", 88 * S), error, 88 * S, 2.0)
+    assert gates["a"] == Gate("cold", 90 * S), "no longer than it warms up"
+    assert health.look("a", 88 * S).breaker == "closed"
+    fail(health, "a", 5, 91 * S)
+    assert health.look("a", 91 * S).breaker == "open", "warm, it has no excuse"
+
+
+def test_answers_that_had_to_wait_for_a_warm_up_make_no_outlier() -> None:
+    health, _ = made("a", "b", "c")
+    cold = candidate("a")
+    cold = cold._replace(prediction=warmed_up(cold.prediction, 90 * S))
+    for turn in range(40):
+        for name in ("a", "b", "c"):
+            chosen = cold if name == "a" else candidate(name)
+            ttft_s = 10 * cold.prediction.ttft_s if name == "a" else chosen.prediction.ttft_s
+            health.answered(chosen, health.begin(name, turn), ttft_s, turn)
+    assert not health.ejected("a", 40)
 
 
 def test_the_longest_reason_stands() -> None:

@@ -14,7 +14,7 @@ from app.errors import StateFileError
 from app.fleet.state_file import PARTS, dump, restore
 from app.routing.predictor import predict
 from app.routing.prefixes import PrefixTable
-from app.routing.state import Gate, RoutingState, Scraped
+from app.routing.state import Gate, RoutingState, Scraped, Warmth
 from app.routing.types import Reservation
 from tests.builders import make_outcome, make_request, make_view
 
@@ -38,6 +38,7 @@ def full() -> RoutingState:
     state.gates["b"] = Gate("breaker", 30 * S)
     state.scraped["a"] = Scraped(3, 1, 0.5, 8 * S, 23 * S)
     state.scraped["b"] = Scraped(0, 0, None, 1 * S, 16 * S)
+    state.warmth["a"], state.warmth["b"] = Warmth(95 * S, 5 * S), Warmth(None, 2 * S)
     return state
 
 
@@ -55,6 +56,7 @@ def test_what_is_dumped_comes_back_through_json() -> None:
     assert same(state, back)
     assert back.gates == state.gates
     assert back.scraped == state.scraped
+    assert back.warmth == state.warmth
     assert back.load("a").tightest_tpot_slo_s == 0.02
     request, view = make_request(), make_view()
     assert predict(request, view, back, "reference", 10 * S) == predict(request, view, state, "reference", 10 * S)
@@ -65,6 +67,7 @@ def test_what_is_dumped_comes_back_through_json() -> None:
 def test_times_are_those_of_whoever_restores() -> None:
     back = restore(dump(full(), 10 * S), 1000 * S)
     assert back.gates["b"].until_ns == 1020 * S
+    assert back.warmth["a"] == Warmth(1085 * S, 995 * S)
     assert (back.scraped["a"].at_ns, back.scraped["a"].fresh_until_ns) == (998 * S, 1013 * S)
 
 
@@ -109,6 +112,8 @@ def _broken(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         (lambda data: data["gates"]["b"].update(for_s=float("inf")), "gates: "),
         (lambda data: data["scraped"]["a"].pop("running"), "scraped: .*running"),
         (lambda data: data.update(scraped={"a": None}), "scraped: "),
+        (lambda data: data["warmth"]["a"].pop("used_age_s"), "warmth: .*used_age_s"),
+        (lambda data: data["warmth"]["a"].update(warm_in_s="soon"), "warmth: .*soon"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(change: Callable[[dict[str, Any]], object], told: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.routing.predictor import predict
+from app.routing.slo import harm_allowed
 from app.routing.state import RoutingState
 from app.routing.types import Reservation
 from tests.builders import make_candidate, make_outcome, make_profile, make_request, make_view
@@ -36,6 +37,27 @@ def test_a_biased_prior_is_corrected() -> None:
     after = predict(request, view, state, "reference")
     assert after.ttft_s == pytest.approx(2 * before.ttft_s, rel=0.01)
     assert after.tpot_s == pytest.approx(before.tpot_s / 2, rel=0.01)
+
+
+def test_reading_that_others_bring_later_moves_the_published_quantile_but_not_the_pace() -> None:
+    state, request, view = RoutingState(), make_request(), make_view()
+    before = predict(request, view, state, "reference")
+    slower_s = 1.5 * before.decode_s
+    for _ in range(300):
+        chosen = make_candidate(view)._replace(prediction=predict(request, view, state, "reference"))
+        reading_s = 0.5 * before.decode_s * 199
+        state.observe(make_outcome(chosen=chosen, tpot_s=slower_s, completion_tokens=200, reading_s=reading_s), 0)
+    after = predict(request, view, state, "reference")
+    assert after.pace_q90_s == pytest.approx(before.decode_s, rel=0.05)
+    assert after.tpot_q90_s == pytest.approx(slower_s, rel=0.05)
+
+
+def test_a_longer_prompt_may_do_more_harm() -> None:
+    state = RoutingState()
+    assert harm_allowed(0.025, make_request(prompt_tokens=8000), state) == 0.025
+    state.length("m").prompt_tokens = 2000.0
+    assert harm_allowed(0.025, make_request(prompt_tokens=8000), state) == pytest.approx(0.1)
+    assert harm_allowed(0.025, make_request(prompt_tokens=500), state) == pytest.approx(0.00625)
 
 
 def test_what_was_not_observed_teaches_nothing() -> None:

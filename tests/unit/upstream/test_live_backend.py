@@ -18,9 +18,9 @@ from backends.errors import (
     Unavailable,
 )
 from backends.types import TokenChunk, Usage
-from backends.upstream.transport import FakeReply
+from backends.upstream.transport import FakeReply, FakeTransport, Request
 from tests.unit.upstream.test_openai_dialect import asked, play, rig
-from tests.upstreams import JSON, delta, sse
+from tests.upstreams import JSON, delta, live_backend, sse, timeouts
 
 PROMPT_ONLY = Usage(2, 0, 0, 0, estimated=True)
 ROLE = sse(delta("", role="assistant"), done=False)
@@ -153,3 +153,32 @@ async def test_classes_of_errors_do_not_depend_on_the_key() -> None:
     backend, _ = await rig(FakeReply((b"maximum context length is 8192",), 400), api_key="x")
     with pytest.raises(ContextExceeded, match="8192"):
         await anext(backend.generate(asked()))
+
+
+@pytest.mark.parametrize(("stream", "usual_s"), [(True, 7.0), (False, 70.0)])
+async def test_who_is_expected_to_warm_up_has_longer_to_answer(stream: bool, usual_s: float) -> None:
+    patience_s: list[float] = []
+
+    def told(request: Request) -> FakeReply:
+        patience_s.append(request.first_byte_s)
+        return FakeReply(status=503)
+
+    backend = live_backend(transport=FakeTransport(told), timeouts=timeouts(first_byte_s=7.0, whole_s=70.0))
+    await backend.start()
+    for warm_up_s in (0.0, 90.0):
+        with pytest.raises(Unavailable):
+            await anext(backend.generate(asked(stream=stream, warm_up_s=warm_up_s)))
+    assert patience_s == [usual_s, usual_s + 90]
+    await backend.aclose()
+
+
+@pytest.mark.parametrize("reply", [FakeReply((b"{}",), headers=JSON), FakeReply(status=503), FakeReply((), hangs=True)])
+async def test_it_is_woken_by_a_request_whatever_that_brings(reply: FakeReply) -> None:
+    backend, transport = await rig(reply)
+    backend.warm()
+    async with asyncio.timeout(5):
+        while not transport.requests:
+            await asyncio.sleep(0)
+    assert [(each.method, each.url) for each in transport.requests] == [("GET", "http://upstream/v1/models")]
+    await backend.aclose()
+    assert asyncio.all_tasks() == {asyncio.current_task()}

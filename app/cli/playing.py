@@ -1,0 +1,68 @@
+"""What commands share that replay traffic: options, a bar of progress, and what goes wrong as an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from app.cli.loading import CHECK_FAILED, finite
+from app.errors import ConfigError
+from app.replay.formats import TraceError
+from app.replay.runs import UnknownName
+from backends.errors import BackendConfigError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EMULATED = "emulated, not a hardware result"
+
+limit_option = click.option("--limit", type=click.IntRange(1), help="Only the first requests of the trace.")
+model_option = click.option("--model", help="Which model every request asks for, whatever the trace says.")
+jobs_option = click.option(
+    "--jobs", type=click.IntRange(1), default=lambda: os.cpu_count() or 1, show_default="all cores"
+)
+
+
+def seeds_option(says: str) -> Callable[[F], F]:
+    """How many runs, and of what."""
+    return click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help=says)
+
+
+def load_option(says: str) -> Callable[[F], F]:
+    """How much traffic."""
+    return click.option(
+        "--load",
+        type=click.FloatRange(0.001, 10_000),
+        default=1.0,
+        show_default=True,
+        callback=finite,
+        help=says,
+    )
+
+
+@contextmanager
+def progress(says: str, total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
+    """A bar on stderr; what it gives is called for each step done."""
+    columns = (TextColumn(says), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, disable=quiet, console=Console(stderr=True), refresh_per_second=4) as shown:
+        bar = shown.add_task("", total=total)
+        yield lambda: shown.advance(bar)
+
+
+@contextmanager
+def problems_exit() -> Iterator[None]:
+    """Prints what is wrong with a configuration, a trace or a name, and exits 1."""
+    try:
+        yield
+    except ConfigError as error:
+        print(*error.problems, sep="\n", file=sys.stderr)
+        sys.exit(CHECK_FAILED)
+    except (TraceError, UnknownName, BackendConfigError, OSError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(CHECK_FAILED)
