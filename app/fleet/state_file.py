@@ -16,7 +16,7 @@ from app.routing.reading import Pace, Reading
 from app.routing.residuals import Residuals, Stratum
 from app.routing.state import Gate, Learned, Lengths, Load, Others, RoutingState, Scraped, Warmth
 
-VERSION = 1
+VERSION = 2
 
 NS = 1e9
 Plain = Any
@@ -70,7 +70,10 @@ def _dump_load(load: Load, now_ns: int) -> Plain:
             "starts_in_s": (reading.start_ns - now_ns) / NS,
             "ends_in_s": (reading.end_ns - now_ns) / NS,
             "pace": [pace.left_s, pace.step_s, None if pace.budget_s == inf else pace.budget_s, pace.lag_steps],
-            "pending": [[ticket, end_s] for ticket, end_s in reading.waiting.items()],
+            "ended_age_s": (now_ns - reading.ended_ns) / NS,
+            "pending": [
+                [ticket, end_s, (now_ns - sent_ns) / NS] for ticket, (end_s, sent_ns) in reading.waiting.items()
+            ],
         },
     }
 
@@ -95,7 +98,10 @@ def _load(data: Plain, now_ns: int) -> Load:
     left_s, step_s, budget_s, lag_steps = told["pace"]
     budget_s = inf if budget_s is None else _number(budget_s)
     reading.pace = Pace(_number(left_s), _number(step_s), budget_s, int(lag_steps))
-    reading.waiting = {int(ticket): _number(end_s) for ticket, end_s in told["pending"]}
+    reading.ended_ns = now_ns - _ns(told["ended_age_s"])
+    reading.waiting = {
+        int(ticket): (_number(end_s), now_ns - _ns(sent_age_s)) for ticket, end_s, sent_age_s in told["pending"]
+    }
     return load
 
 

@@ -35,11 +35,14 @@ class Pace(NamedTuple):
     lag_steps: int
 
 
+NOBODY = (None, 0)
+
+
 class Reading:
     """The prompts on their way through one backend; `waiting` are those whose first token is awaited, by ticket, with
-    the position at which they end."""
+    the position at which they end and when they were sent. The last step known to have ended did at `ended_ns`."""
 
-    __slots__ = ("chunk_s", "end_ns", "pace", "read_s", "sent_s", "start_ns", "waiting")
+    __slots__ = ("chunk_s", "end_ns", "ended_ns", "pace", "read_s", "sent_s", "start_ns", "waiting")
 
     def __init__(self) -> None:
         self.sent_s = 0.0
@@ -47,8 +50,9 @@ class Reading:
         self.chunk_s = 0.0
         self.start_ns = 0
         self.end_ns = 0
+        self.ended_ns = 0
         self.pace = Pace(0.0, 0.0, inf, 0)
-        self.waiting: dict[int, float] = {}
+        self.waiting: dict[int, tuple[float, int]] = {}
 
     @property
     def pending(self) -> int:
@@ -67,8 +71,10 @@ class Reading:
             steps = lag + (1 if prompt_s <= budget_s else ceil(prompt_s / budget_s))
             return left_s + steps * step_s + prompt_s, 0.0, self.sent_s
         read_s, chunk_s, start_ns, end_ns = self._at(now_ns)
-        if now_ns < start_ns:  # it still catches the step that is about to begin
+        if now_ns < start_ns - int(lag * step_s * 1e9):  # it still catches the step that is about to begin
             left_s, before_s, lag = (start_ns - now_ns) / 1e9, self.sent_s - read_s, 0
+        elif now_ns < start_ns:  # that step has been scheduled, the one after it has not
+            left_s, before_s, lag = (end_ns - now_ns) / 1e9, self.sent_s - read_s - chunk_s, 0
         elif chunk_s:
             left_s, before_s = (end_ns - now_ns) / 1e9, self.sent_s - read_s - chunk_s
         else:
@@ -87,50 +93,77 @@ class Reading:
             self.read_s, self.chunk_s, self.start_ns, self.end_ns = self._at(now_ns)
         self.pace = pace
         self.sent_s += prompt_s
-        self.waiting[ticket] = self.sent_s
+        self.waiting[ticket] = (self.sent_s, now_ns)
         if not self.chunk_s:
             self.read_s = self.sent_s - prompt_s
-            self._begin(now_ns + int((pace.left_s + pace.lag_steps * pace.step_s) * 1e9))
-        elif now_ns < self.start_ns:
-            self._begin(self.start_ns)
+            self._begin(now_ns + int((pace.left_s + pace.lag_steps * pace.step_s) * 1e9), self.sent_s)
+        elif now_ns < self.start_ns - int(pace.lag_steps * pace.step_s * 1e9):
+            self._begin(self.start_ns, self.sent_s)
 
     def first_token(self, ticket: int, now_ns: int) -> None:
         """A prompt has been read (or given up): a step has ended."""
-        position_s = self.waiting.pop(ticket, None)
+        position_s, _ = self.waiting.pop(ticket, NOBODY)
         if position_s is None:
             return
         if not self.waiting:
             self.read_s, self.chunk_s = self.sent_s, 0.0
             return
-        if now_ns - self.start_ns <= SAME_STEP_NS and position_s <= self.read_s:
+        if abs(now_ns - self.ended_ns) <= SAME_STEP_NS and position_s <= self.read_s:
             return
         until_s = self.read_s + self.chunk_s
         lasted_s = (now_ns - self.start_ns) / 1e9 - self.pace.step_s
         if lasted_s > LONGER * self.chunk_s:  # whoever came soon after must have been read along
             until_s = min(self.sent_s, self.read_s + min(lasted_s, self.pace.budget_s))
+        elif LONGER * lasted_s < self.chunk_s:  # what had been scheduled already was all that it read
+            until_s = self.read_s + lasted_s
         self.read_s = until_s if self.read_s < position_s <= until_s else position_s
-        self._begin(now_ns)
+        self.ended_ns = now_ns
+        self._next(self.start_ns, now_ns)
 
     def forget(self, ticket: int) -> None:
         """It was never read: it failed, or was called off."""
         self.waiting.pop(ticket, None)
 
-    def _begin(self, start_ns: int) -> None:
-        """A step begins, with what is left to read."""
+    def _begin(self, start_ns: int, ready_s: float) -> None:
+        """A step begins, which reads up to `ready_s` at most."""
         pace = self.pace
         self.start_ns = start_ns
-        self.chunk_s = max(0.0, min(pace.budget_s, self.sent_s - self.read_s))
+        self.chunk_s = max(0.0, min(pace.budget_s, ready_s - self.read_s))
         self.end_ns = start_ns + int((pace.step_s + self.chunk_s) * 1e9)
+
+    def _next(self, before_ns: int, start_ns: int) -> None:
+        """The step after the one that began at `before_ns`."""
+        self.chunk_s, self.start_ns, self.end_ns = self._follows(self.read_s, before_ns, start_ns)
+
+    def _follows(self, read_s: float, before_ns: int, start_ns: int) -> tuple[float, int, int]:
+        """(chunk, start, end) of the next step that reads, after one that began at `before_ns` and ended at `start_ns`.
+
+        Where steps are scheduled ahead, what it reads was there when the one before it began; if nothing was, it reads
+        nothing, and the one after it what was there when it began itself.
+        """
+        pace = self.pace
+        ready_s = self._sent_by(before_ns) if pace.lag_steps else self.sent_s
+        if ready_s <= read_s < self.sent_s:
+            ready_s = self._sent_by(start_ns)
+            start_ns += int(pace.step_s * 1e9)
+            if ready_s <= read_s:
+                ready_s = self.sent_s
+        chunk_s = max(0.0, min(pace.budget_s, ready_s - read_s))
+        return chunk_s, start_ns, start_ns + int((pace.step_s + chunk_s) * 1e9)
+
+    def _sent_by(self, at_ns: int) -> float:
+        """The position up to which prompts had been sent by then, of those still awaited."""
+        for position_s, sent_ns in reversed(self.waiting.values()):
+            if sent_ns <= at_ns:
+                return position_s
+        return 0.0
 
     def _at(self, now_ns: int) -> tuple[float, float, int, int]:
         """(read, chunk, start, end) as they should be by now, if steps have ended without a first token."""
         read_s, chunk_s, start_ns, end_ns = self.read_s, self.chunk_s, self.start_ns, self.end_ns
-        pace = self.pace
         for _ in range(MOST_STEPS):
             if not chunk_s or end_ns > now_ns:
                 break
             read_s += chunk_s
-            chunk_s = max(0.0, min(pace.budget_s, self.sent_s - read_s))
-            start_ns = end_ns
-            end_ns += int((pace.step_s + chunk_s) * 1e9)
+            chunk_s, start_ns, end_ns = self._follows(read_s, start_ns, end_ns)
         return read_s, chunk_s, start_ns, end_ns

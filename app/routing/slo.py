@@ -1,7 +1,7 @@
 """Whether a prediction keeps the promises made: feasibility, how badly it fails, and how much room is left.
 
     feasible   q90(TTFT) <= SLO (1 - m)  and  q90(pace) <= SLO (1 - m)  and  q90(E2E) <= SLO (1 - m)
-               and  harm <= most_harm * prompt tokens / those of the model's mean prompt * min(1, answers seen / 64)
+               and  harm <= most_harm * prompt tokens / those of the model's mean prompt * clip(answers seen / 64, 0.2, 1)
     violation  0.8 max(0, TTFT/SLO - 1) + 0.2 max(0, TPOT/SLO - 1) + max(0, E2E/SLO - 1)   on the quantiles
     slack      min over promises of (SLO - q90) / SLO
 
@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
-from app.routing.state import Load, RoutingState
+from app.routing.state import Lengths, Load, RoutingState
 from app.routing.types import BackendView, Candidate, Prediction, RouteRequest, Slo
 
 TTFT_WEIGHT = 0.8
@@ -28,8 +28,10 @@ E2E_WEIGHT = 1.0
 MOST_HARM = 0.02
 """How many promises to others a request of the usual length may be expected to break, unless configured otherwise."""
 
-ANSWERS_KNOWN = 64
-"""So many answers tell how long answers are."""
+ANSWERS_KNOWN, LEAST_KNOWN = 64, 0.2
+"""So many answers tell how long answers are; with fewer less harm is allowed, but never less than a fifth."""
+
+NOTHING_KNOWN = Lengths()
 
 _made = tuple.__new__
 """A NamedTuple's own constructor takes twice as long."""
@@ -62,10 +64,8 @@ def remaining(request: RouteRequest, now_ns: int) -> Slo:
 
 def harm_allowed(most_harm: float, request: RouteRequest, state: RoutingState) -> float:
     """How many promises to others this request may be expected to break; few, while little is known of answers."""
-    lengths = state.lengths.get(request.model)
-    if lengths is None:
-        return 0.0
-    known = min(1.0, len(lengths.window) / ANSWERS_KNOWN)
+    lengths = state.lengths.get(request.model, NOTHING_KNOWN)
+    known = min(1.0, max(LEAST_KNOWN, len(lengths.window) / ANSWERS_KNOWN))
     return most_harm * known * request.prompt_tokens / lengths.prompt_tokens
 
 

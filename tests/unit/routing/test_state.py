@@ -54,7 +54,7 @@ def test_reading_that_others_bring_later_moves_the_published_quantile_but_not_th
 
 def test_a_longer_prompt_may_do_more_harm_and_whoever_knows_more() -> None:
     state = RoutingState()
-    assert harm_allowed(0.025, make_request(prompt_tokens=8000), state) == 0.0
+    assert harm_allowed(0.025, make_request(prompt_tokens=1000), state) == pytest.approx(0.005)
     for _ in range(32):
         state.length("m").answer(100)
     state.length("m").prompt_tokens = 2000.0
