@@ -108,7 +108,9 @@ class Dispatch:
             terms.hedges.request()
         route = self._route
         arrived_ns = now_ns if route.arrived_ns is None else route.arrived_ns
-        self._route = route._replace(arrived_ns=arrived_ns, may_hold=terms.queue is not None)
+        may_hold = terms.queue is not None
+        if route.arrived_ns is None or route.may_hold is not may_hold:  # a copy takes 3 us
+            self._route = route._replace(arrived_ns=arrived_ns, may_hold=may_hold)
         return self._decide(now_ns, "first")
 
     def began(self, number: int, now_ns: int) -> Sequence[Command]:

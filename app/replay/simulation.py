@@ -215,6 +215,7 @@ class Simulation:
             slo_class=slo_class,
             priority=arrival.priority,
             arrived_ns=now_ns,
+            may_hold=self._stage.terms.queue is not None,
             blocks=arrival.blocks,
         )
 
