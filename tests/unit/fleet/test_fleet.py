@@ -7,6 +7,7 @@ import pytest
 from app.errors import NotFound
 from app.fleet.fleet import Fleet
 from app.fleet.receipts import Receipts
+from app.routing.types import Slo
 from tests.builders import make_policy, make_request, make_snapshot, make_view
 from tests.fakes import ScriptedBackend
 
@@ -34,11 +35,11 @@ def test_deciding_reserves_and_previewing_does_not() -> None:
 
 
 def test_a_drained_backend_gets_nothing_new_until_it_is_back() -> None:
-    made = fleet("a", "b")
+    made, loose = fleet("a", "b"), make_request(slo=Slo(ttft_s=60.0))
     made.set_drained("a", 0, drained=True)
-    assert {made.decide(make_request(), 0)[0].chosen.view.name for _ in range(8)} == {"b"}  # type: ignore[union-attr]
+    assert {made.decide(loose, 0)[0].chosen.view.name for _ in range(8)} == {"b"}  # type: ignore[union-attr]
     made.set_drained("a", 0, drained=False)
-    assert {made.decide(make_request(), 0)[0].chosen.view.name for _ in range(8)} >= {"a"}  # type: ignore[union-attr]
+    assert {made.decide(loose, 0)[0].chosen.view.name for _ in range(8)} >= {"a"}  # type: ignore[union-attr]
     with pytest.raises(NotFound):
         made.set_drained("nobody", 0, drained=True)
 
