@@ -25,7 +25,7 @@ from app.routing.types import BackendView, Candidate, Prediction, RouteRequest, 
 TTFT_WEIGHT = 0.8
 TPOT_WEIGHT = 0.2
 E2E_WEIGHT = 1.0
-MOST_HARM = 0.02
+MOST_HARM = 0.03
 """How many promises to others a request of the usual length may be expected to break, unless configured otherwise."""
 
 ANSWERS_KNOWN, LEAST_KNOWN = 64, 0.2

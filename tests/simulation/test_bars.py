@@ -41,8 +41,8 @@ CAPACITY = 44.0
 FEWEST = 100
 """Requests of a class of load that can be judged by."""
 
-QUEUED_SO_FAR = 3.0
-"""The bar is 2 and is missed on this fleet: 2.4 and 2.8 (docs/routing.md)."""
+QUEUED_SO_FAR = 2.3
+"""The bar is 2 and is missed on one of these two backends: 1.95 and 2.17 (docs/routing.md)."""
 
 
 @pytest.fixture(scope="module")
