@@ -1,7 +1,7 @@
 """Whether a prediction keeps the promises made: feasibility, how badly it fails, and how much room is left.
 
     feasible   q90(TTFT) <= SLO (1 - m)  and  q90(pace) <= SLO (1 - m)  and  q90(E2E) <= SLO (1 - m)
-               and  harm <= most_harm * prompt tokens / those of the model's mean prompt * clip(answers seen / 64, 0.2, 1)
+               and  harm <= most_harm * prompt tokens / the model's mean prompt's * clip(answers seen / 64, 0.2, 1)
     violation  0.8 max(0, TTFT/SLO - 1) + 0.2 max(0, TPOT/SLO - 1) + max(0, E2E/SLO - 1)   on the quantiles
     slack      min over promises of (SLO - q90) / SLO
 

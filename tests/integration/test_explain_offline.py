@@ -67,12 +67,12 @@ async def test_it_is_the_decision_the_gateway_makes_next(tmp_path: Path) -> None
 
 def test_a_state_of_another_configuration_is_warned_of_and_one_that_is_none_refused(tmp_path: Path) -> None:
     state = tmp_path / "state.json"
-    state.write_text(json.dumps({"config": "another", "state": {"version": 1}}))
+    state.write_text(json.dumps({"config": "another", "state": {"version": 2}}))
     code, out, err = explain("--state", str(state))
     assert code == 0
     assert "warning: the state is of configuration another" in err
     assert "WINS" in out
-    for text in ("", "[]", "{}", '{"state": {"version": 7}}', '{"state": {"version": 1}, "next_decision": -1}'):
+    for text in ("", "[]", "{}", '{"state": {"version": 7}}', '{"state": {"version": 2}, "next_decision": -1}'):
         state.write_text(text)
         code, _, err = explain("--state", str(state))
         assert code == 1, text

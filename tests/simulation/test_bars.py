@@ -174,7 +174,7 @@ def too_far_off(name: str, rows: list[Row], bars: dict[str, float]) -> list[str]
 
 
 def test_predictions_from_wrong_priors_come_near_the_engines_own(fleet: Path) -> None:
-    """Priors wrong by 0.7 and 1.4: error at most 1.3 times the engine's own noise-free forecast's when busy (so far 3
+    """Priors wrong by 0.7 and 1.4: error at most 1.3 times the engine's own noise-free forecast's when busy (so far 2.3
     times when queued); 0.9 quantiles hold 87 to 93 times in a hundred over 5,000 observations a backend."""
     wrong = []
     for name, rows in watched(fleet, 11_000, 0.5 * CAPACITY).rows.items():
