@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from app.aliases import table
 from app.config.load import LoadedConfig, load
 from app.metering.types import Bill, RequestRecord
 from app.replay import traces
@@ -24,6 +25,7 @@ from app.replay.faults import Fault
 from app.replay.formats import Arrival
 from app.replay.journal import JournalDesk
 from app.replay.load import scaled, span
+from app.replay.names import named
 from app.replay.oracle import Oracle
 from app.replay.records import Served
 from app.replay.seeds import ORACLE
@@ -97,16 +99,15 @@ def config_of(path: Path | None) -> LoadedConfig:
 
 
 def model_of(replay: Replay, loaded: LoadedConfig) -> str:
-    """The model that requests ask for where the trace does not name one of the configuration's.
+    """The model (or alias) that requests ask for where the trace does not name one of the configuration's.
 
     Raises: UnknownName.
     """
     models = loaded.config.models
     if replay.model is None:
         return next(iter(models))
-    for name, config in models.items():
-        if replay.model == name or replay.model in config.aliases:
-            return name
+    if replay.model in models or replay.model in table(models, loaded.config.aliases):
+        return replay.model
     raise UnknownName(f"there is no model '{replay.model}' (there are: {', '.join(models)})")
 
 
@@ -129,6 +130,7 @@ class Set(NamedTuple):
     arrivals: list[Arrival]
     model: str
     span_s: float
+    unknown_models: Mapping[str, int]
 
 
 def prepared(replay: Replay, run: Run, opened: ExitStack, told: Callable[[Served], None] | None = None) -> Set:
@@ -150,11 +152,13 @@ def prepared(replay: Replay, run: Run, opened: ExitStack, told: Callable[[Served
     if run.journal is not None:
         desk = JournalDesk(stood.fleet, opened.enter_context(run.journal.open("w", encoding="utf-8")))
     model = model_of(replay, loaded)
+    planner = stood.planner
+    arrivals, unknown_models = named(arrivals, planner.models, planner.aliases, model)
     simulation = Simulation(stood, run.policy, model, _both(told, books.add), desk, oracle)
     if unknown := [fault.backend for fault in replay.faults if fault.backend not in stood.servers]:
         raise UnknownName(f"there is no emulated backend '{unknown[0]}' (there are: {', '.join(stood.servers)})")
     simulation.schedule(replay.faults)
-    return Set(stood, simulation, books, arrivals, model, span(trace.arrivals))
+    return Set(stood, simulation, books, arrivals, model, span(trace.arrivals), unknown_models)
 
 
 def _both(told: Callable[[Served], None] | None, add: Callable[[Served], None]) -> Callable[[Served], None]:
@@ -177,6 +181,7 @@ def play(replay: Replay, run: Run, told: Callable[[Served], None] | None = None)
         made = prepared(replay, run, opened, told)
         made.simulation.run(made.arrivals, made.span_s / SLICES)
         summary = made.books.summary(made.span_s, made.simulation.worked())
+        summary["unknown_models"] = dict(made.unknown_models)
     if run.policy == ORACLE:
         fresh = stage(config_of(replay.config), run.seed, Ledgered())
         bound = lower_bound(fresh, made.arrivals, made.model)

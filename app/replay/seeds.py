@@ -52,6 +52,7 @@ def _row(
     for name in ("without_slo", "answered", "good", "refused", "reasons", "attempts", "unpriced_requests",
                  "cached_tokens", "backends", "predictions"):  # fmt: skip
         row[name] = first[name]
+    row["unknown_models"] = first.get("unknown_models", {})
     if "impossible" in first:
         row["impossible"] = first["impossible"]
     row["seeds"] = [{"seed": seed, **{name: run[name] for name in ("requests", *METRICS)}}
