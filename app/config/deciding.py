@@ -56,7 +56,7 @@ class RoutingConfig(Section):
     default_policy: Name = "cheapest-slo"
     cost_basis: Literal["reference", "marginal"] = "reference"
     slo_margin: float = Field(default=0.0, ge=0, lt=1)
-    most_harm: float = Field(default=0.03, ge=0, le=1000)
+    most_harm: float = Field(default=0.03, ge=0, le=1)
     seed: int = 0
     max_attempts: int = Field(default=2, ge=1, le=10)
     exploration: ExplorationConfig = ExplorationConfig()

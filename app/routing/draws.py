@@ -31,7 +31,5 @@ def by_lot(places: Sequence[int], seed: int, salts: Sequence[int]) -> list[int]:
 
 
 def two_of(places: Sequence[int], seed: int, salts: Sequence[int]) -> Sequence[int]:
-    """The first two by lot of the places (all of them, where there are no more than two); `salts` are everybody's."""
-    if len(places) <= 2:
-        return places
+    """The first two by lot of the places (the only one, where there are no more); `salts` are everybody's."""
     return by_lot(places, seed, [salts[place] for place in places])[:2]

@@ -68,7 +68,9 @@ def _unknown(rules: Exploration, request: RouteRequest, candidates: Sequence[Can
         if candidate.prediction.warm_up_s or not _little_known(turn.state, candidate, turn.now_ns, rules.stale_s):
             continue
         prediction = candidate.prediction
-        hopeful = prediction._replace(ttft_q90_s=prediction.ttft_s, pace_q90_s=prediction.tpot_s)
+        hopeful = prediction._replace(
+            ttft_q90_s=prediction.ttft_s, tpot_q90_s=prediction.tpot_s, pace_q90_s=prediction.tpot_s
+        )
         load = turn.state.loads.get(candidate.view.name)
         resident_s = None if load is None else load.tightest_tpot_slo_s
         if request.priority < 0 or not fit(hopeful, slo, resident_s, 0.0).violation:

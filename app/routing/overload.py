@@ -87,6 +87,7 @@ def _impossible(request: RouteRequest, candidates: Sequence[Candidate], turn: Tu
         alone = prediction._replace(
             harm=0.0,
             ttft_q90_s=warm_up_s + warm_q90_s * max(0.0, alone_ttft_s) / (prediction.prior_ttft_s or 1.0),
+            tpot_q90_s=prediction.tpot_q90_s * alone_tpot_s / (prediction.prior_tpot_s or 1.0),
             pace_q90_s=prediction.pace_q90_s * alone_tpot_s / (prediction.prior_tpot_s or 1.0),
         )
         if not fit(alone, slo, None, 0.0).violation:

@@ -29,10 +29,11 @@ from typing import Literal
 
 from app.routing.reading import Pace
 from app.routing.residuals import PRIOR_Q90
+from app.routing.slo import MOST_HARM_LOOKED_AT
 from app.routing.state import READING_TAU_NS, Learned, Lengths, Load, RoutingState
 from app.routing.strangers import loads_with_strangers
 from app.routing.types import BackendView, Prediction, RouteRequest, Terms
-from app.routing.warmth import JUST_BEFORE_NS, still_cold, warmed_up
+from app.routing.warmth import JUST_BEFORE_NS, left_ns, still_cold, warmed_up
 from backends.types import STRAIGHT_PROMPT_TOKENS
 
 CostBasis = Literal["reference", "marginal"]
@@ -46,9 +47,6 @@ _made = tuple.__new__
 """A NamedTuple's own constructor takes twice as long."""
 
 UNKNOWN_LENGTHS = Lengths()
-
-MOST_HARM_LOOKED_AT = 1.0
-"""More than that need not be known exactly."""
 
 MOST_READING = 0.8
 """Beyond this share of reading, decode is not believed to be stretched any further."""
@@ -66,7 +64,7 @@ def forecaster(basis: CostBasis) -> Forecast:
         if state.warmth:
             for place, left_ns in still_cold(views, state, now_ns):
                 at_ns = now_ns + left_ns - JUST_BEFORE_NS
-                (warm,) = _forecast(request, (views[place],), state, loads, at_ns, priced)
+                (warm,) = _forecast(request._replace(blocks=()), (views[place],), state, loads, at_ns, priced, now_ns)
                 predictions[place] = warmed_up(warm, left_ns)
         return predictions
 
@@ -91,6 +89,9 @@ def costs_nusd(
         fee, read, found, answered = view.prices[priced]
         cost = fee + read * prompt_tokens + answered * answer_tokens
         if blocks and view.terms.prefix_cache and (table := state.prefixes.get(view.name)) is not None:
+            if state.warmth and left_ns(state, view, now_ns):
+                costs.append(cost)
+                continue
             cost -= (read - found) * int(table.share(blocks, now_ns) * prompt_tokens)
         costs.append(cost)
     return costs
@@ -103,8 +104,12 @@ def _forecast(
     loads: Mapping[str, Load],
     now_ns: int,
     priced: int,
+    known_ns: int | None = None,
 ) -> list[Prediction]:
-    """One pass over the views; `priced` says which of their price lists holds."""
+    """One pass over the views; `priced` says which of their price lists holds, `known_ns` as of when corrections are:
+    as of the time foretold, unless said.
+    """
+    known_ns = now_ns if known_ns is None else known_ns
     choices, prompt_tokens, blocks = request.choices, request.prompt_tokens, request.blocks
     answer_tokens = request.completion_tokens / choices
     own_context = choices * (request.longest_prompt_tokens + answer_tokens / 2)
@@ -139,7 +144,7 @@ def _forecast(
             if slo_s is not None and slo_s > step_s:
                 harm = _harm(load, lengths, prompt_s, slo_s, step_s, read_s, now_ns)
         ttft_key, tpot_key = stratum + size, level + answer_size
-        first, first_q90, later, later_q90, pace_q90 = _corrected(learned, ttft_s, tpot_s, ttft_key, tpot_key, now_ns)
+        first, first_q90, later, later_q90, pace_q90 = _corrected(learned, ttft_s, tpot_s, ttft_key, tpot_key, known_ns)
         fee, read, found, answered = view.prices[priced]
         cost = fee + read * unread + found * cached + answered * request.completion_tokens
         predictions.append(

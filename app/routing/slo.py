@@ -1,7 +1,7 @@
 """Whether a prediction keeps the promises made: feasibility, how badly it fails, and how much room is left.
 
     feasible   q90(TTFT) <= SLO (1 - m)  and  q90(pace) <= SLO (1 - m)  and  q90(E2E) <= SLO (1 - m)
-               and  harm <= most_harm * prompt tokens / the model's mean prompt's * clip(answers seen / 64, 0.2, 1)
+               and  harm <= min(1, most_harm * prompt tokens / the model's mean * clip(answers seen / 64, 0.2, 1))
     violation  0.8 max(0, TTFT/SLO - 1) + 0.2 max(0, TPOT/SLO - 1) + max(0, E2E/SLO - 1)   on the quantiles
     slack      min over promises of (SLO - q90) / SLO
 
@@ -27,6 +27,9 @@ TPOT_WEIGHT = 0.2
 E2E_WEIGHT = 1.0
 MOST_HARM = 0.03
 """How many promises to others a request of the usual length may be expected to break, unless configured otherwise."""
+
+MOST_HARM_LOOKED_AT = 1.0
+"""More than that need not be known exactly, since nobody may do more."""
 
 ANSWERS_KNOWN, LEAST_KNOWN = 64, 0.2
 """So many answers tell how long answers are; with fewer less harm is allowed, but never less than a fifth."""
@@ -66,7 +69,7 @@ def harm_allowed(most_harm: float, request: RouteRequest, state: RoutingState) -
     """How many promises to others this request may be expected to break; few, while little is known of answers."""
     lengths = state.lengths.get(request.model, NOTHING_KNOWN)
     known = min(1.0, max(LEAST_KNOWN, len(lengths.window) / ANSWERS_KNOWN))
-    return most_harm * known * request.prompt_tokens / lengths.prompt_tokens
+    return min(MOST_HARM_LOOKED_AT, most_harm * known * request.prompt_tokens / lengths.prompt_tokens)
 
 
 def fitted(

@@ -28,6 +28,9 @@ SLOWNESS_RATE = 0.02
 MOSTLY_READING = 0.5
 """Share that reading must have of a TTFT, or decode of a TPOT, for it to teach how slow that is."""
 
+FEWEST_FOR_PACE = 4
+"""Tokens that an answer must have for its pace to teach anything: of two, both may come in one packet."""
+
 LENGTH_RATE = 0.05
 LENGTH_WINDOW = 256
 FEWEST_CHARACTERS, MOST_CHARACTERS = 0.5, 16.0
@@ -356,7 +359,9 @@ class RoutingState:
         """Its prompt no longer waits."""
         self.load(reservation.backend).prompt_read(reservation, now_ns)
         if reservation.blocks:
-            self.prefixes[reservation.backend].read(reservation.blocks, now_ns)
+            table = self.prefixes.get(reservation.backend)
+            if table is not None:  # it may have been forgotten meanwhile
+                table.read(reservation.blocks, now_ns)
 
     def release(self, reservation: Reservation, now_ns: int) -> None:
         """Give back the sequences (the prompt is given back by `first_token`)."""
@@ -370,15 +375,20 @@ class RoutingState:
         learned = self.corrections(view.key)
         if outcome.ttft_s and prediction.prior_ttft_s > 0 and not prediction.warm_up_s:
             learned.learn_ttft(prediction, outcome.ttft_s, now_ns)
-        if outcome.tpot_s and prediction.prior_tpot_s > 0 and prediction.decode_s > 0:
-            tokens = outcome.completion_tokens or 2
-            reading_s = 0.0 if view.profile.prefill == "parallel" else max(0.0, outcome.reading_s)
+        tokens = outcome.completion_tokens or FEWEST_FOR_PACE
+        if outcome.tpot_s and prediction.prior_tpot_s > 0 and prediction.decode_s > 0 and tokens >= FEWEST_FOR_PACE:
+            reading_s = 0.0
+            if view.profile.prefill != "parallel":  # there nobody is held up
+                elsewhere_ns = outcome.tpot_s * (tokens - 1) * self.load(view.name).others.reading_s * 1e9
+                reading_s = max(0.0, outcome.reading_s) + elsewhere_ns / READING_TAU_NS
             learned.learn_tpot(prediction, outcome.tpot_s, tokens, reading_s, now_ns)
         length = self.length(view.model)
         if outcome.prompt_tokens:
             length.prompt(outcome.prompt_chars, outcome.prompt_tokens)
         if outcome.completion_tokens:
-            length.answer(outcome.completion_tokens)
+            request = outcome.request
+            if tokens * request.choices < request.max_completion_tokens or tokens > length.completion_tokens:
+                length.answer(tokens)  # one that was cut says only that it would have been longer
         if prediction.cached_tokens and outcome.cached_tokens is not None:
             table = self.prefixes.get(view.name)
             if table is not None and table.trust > 0:

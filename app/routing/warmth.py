@@ -18,7 +18,7 @@ from app.routing.slo import fit, remaining
 from app.routing.state import RoutingState, Warmth
 from app.routing.types import BackendView, Candidate, Decision, Prediction
 
-UNMET = frozenset({"hold", "shed", "overflow"})
+UNMET = frozenset({"hold", "shed", "overflow", "least_violation"})
 """Reasons of decisions that leave a promise to be broken, or nearly."""
 
 JUST_BEFORE_NS = 1_000
@@ -33,13 +33,14 @@ class Standing(NamedTuple):
 
 
 def know(state: RoutingState, views: Iterable[BackendView], now_ns: int) -> None:
-    """Which backends can be cold. Those not known of yet are as they are declared to start."""
+    """Which backends can be cold. Those not known of yet are as they are declared to start, or warm if in use."""
     declared = {view.name: view.cold_start for view in views if view.cold_start is not None}
     for name in state.warmth.keys() - declared.keys():
         del state.warmth[name]
     for name, cold_start in declared.items():
         if name not in state.warmth:
-            state.warmth[name] = Warmth(now_ns if cold_start.starts == "warm" else None, now_ns)
+            warm = cold_start.starts == "warm" or _in_use(state, name)
+            state.warmth[name] = Warmth(now_ns if warm else None, now_ns)
 
 
 def left_ns(state: RoutingState, view: BackendView, now_ns: int) -> int:
@@ -81,7 +82,8 @@ def warmed_up(warm: Prediction, left: int) -> Prediction:
 def wanted(state: RoutingState, decision: Decision, now_ns: int) -> str | None:
     """The cheapest cold backend that would keep a promise nobody keeps; None too while one is on its way."""
     cold = [each for each in decision.candidates if each.prediction.warm_up_s]
-    if decision.reason not in UNMET or any(_warming(state, each, now_ns) for each in cold):
+    woken = decision.chosen is not None and decision.chosen.prediction.warm_up_s > 0.0
+    if decision.reason not in UNMET or woken or any(_warming(state, each, now_ns) for each in cold):
         return None
     slo = remaining(decision.request, now_ns)
     keep = [each for each in cold if not fit(if_warm(each.prediction), slo, None, 0.0).why_not]

@@ -20,7 +20,8 @@ from tests.benchmark.results_picture import picture
 
 EMULATED = "emulated, not a hardware result"
 COLUMNS = (
-    "policy", "in SLO %", "$ / 1k good", "good / s", "TTFT p50 ms", "p95", "TPOT p50 ms", "p95", "regret %",
+    "policy", "in SLO %", "$ / 1k good", "bill with idle $", "good / s", "TTFT p50 ms", "p95", "TPOT p50 ms", "p95",
+    "regret %",
 )  # fmt: skip
 
 
@@ -66,7 +67,10 @@ def lines(evaluation: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"Shipped fleet (config `{evaluation['config']}`), code `{evaluation['code']}`. Loads are shares of the "
         "fleet's capacity on the trace: the load up to which the oracle keeps 99.5 % of promises. Figures are means "
-        "over seeds, ± is their 95 % interval (Student's t); comparisons are paired by seed."
+        "over seeds, ± is their 95 % interval (Student's t); comparisons are paired by seed. $ / 1k good is what the "
+        "requests are forecast to cost on owned silicon at its reference utilisation, and what services charge: what a "
+        "policy saves of it is saved where idle silicon is of use to somebody else. The bill with idle time is for the "
+        "whole fleet until the last request has ended, at loads that leave most of it idle."
     )
     if (now := code_hash()) != evaluation["code"]:
         yield ""
@@ -161,6 +165,7 @@ def _cells(row: Mapping[str, Any], *, best: bool) -> list[str]:
         name,
         _figure(row, "slo_attainment", 100.0, ".2f"),
         _figure(row, "usd_per_1k_good", 1.0, ".4f"),
+        _figure(row, "bill_with_idle_usd", 1.0, ".2f", interval=False),
         _figure(row, "goodput_rps", 1.0, ".2f", interval=False),
         *(_figure(row, key, 1e3, ".1f", interval=False)
           for key in ("ttft_p50_s", "ttft_p95_s", "tpot_p50_s", "tpot_p95_s")),

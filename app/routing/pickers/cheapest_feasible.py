@@ -95,13 +95,12 @@ def _seek(band: float, stay: float, worth: float, request: RouteRequest, field: 
         return
     cheapest = costs[place]
     near = cheapest * (1.0 + stay)
-    most = near * (1.0 + band)
     rest = order[rank + 1 :]
-    if not rest or costs[rest[0]] > most:
-        return
     if any(each.why_not == "harm" and each.prediction.cost_nusd * (1.0 + worth) < cheapest for each in field.looked):
-        for other in takewhile(lambda other: costs[other] <= most, rest):
+        for other in rest:
             field.look(other)
+        return
+    if not rest or costs[rest[0]] > near * (1.0 + band):
         return
     base = cheapest
     incumbent = turn.state.sticky.get(f"incumbent:{turn.key}:{request.slo_class}")

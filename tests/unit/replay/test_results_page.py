@@ -22,7 +22,8 @@ def row(policy: str, costs: Sequence[float | None], kept: float, regret: float |
     known = [cost for cost in costs if cost is not None]
     usd = sum(known) / len(known) if len(known) == len(costs) else None
     return {
-        "policy": policy, "requests": 100, "usd_per_1k_good": usd, "slo_attainment": kept, "goodput_rps": 1.0,
+        "policy": policy, "requests": 100, "usd_per_1k_good": usd, "slo_attainment": kept, "bill_with_idle_usd": 5.0,
+        "goodput_rps": 1.0,
         "ttft_p50_s": 0.1, "ttft_p95_s": 0.2, "tpot_p50_s": 0.01, "tpot_p95_s": None, "regret": regret,
         "ci95": {"usd_per_1k_good": interval(known), "slo_attainment": None, "regret": None},
         "seeds": [{"seed": seed, "usd_per_1k_good": cost} for seed, cost in enumerate(costs)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.routing.policy import Policy
+from app.routing.predictor import predict
 from app.routing.state import RoutingState
 from app.routing.types import BackendView, Decision, Reservation, RouteRequest, Slo
 from tests.builders import make_policy, make_profile, make_request, make_snapshot, make_view
@@ -67,6 +68,16 @@ def test_time_spent_waiting_comes_off_the_promise() -> None:
     assert policy.decide(request, snapshot, state, 0, 1, "d")[0].chosen.feasible  # type: ignore[union-attr]
     late = policy.decide(request, snapshot, state, 250_000_000, 1, "d")[0]
     assert not any(candidate.feasible for candidate in late.candidates)
+
+
+def test_an_end_that_only_load_puts_out_of_reach_asks_nothing_impossible() -> None:
+    slo = Slo(e2e_s=1.25 * predict(make_request(), VIEWS[0], RoutingState(), "reference").e2e_q90_s)
+    state = RoutingState()
+    for view in VIEWS:
+        state.reserve(Reservation(view.name, view.profile.max_sequences * 3, 0, None, 0.0, 0), 0)
+    made = [decide(state, slo=slo, may_hold=True)[0] for _ in range(50)]
+    assert {candidate.why_not for each in made for candidate in each.candidates} == {"e2e"}
+    assert [each.reason for each in made].count("hold") >= 30
 
 
 def test_who_would_only_harm_others_asks_nothing_impossible() -> None:

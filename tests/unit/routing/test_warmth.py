@@ -14,7 +14,7 @@ from app.routing.exploration import Exploration, explored
 from app.routing.overload import OverloadRules, none_feasible
 from app.routing.plugins import Pick, Turn
 from app.routing.policy import reservation
-from app.routing.predictor import predict
+from app.routing.predictor import costs_nusd, predict
 from app.routing.slo import fit
 from app.routing.state import RoutingState, Warmth
 from app.routing.types import BackendView, Candidate, CostForecast, Reservation, RouteRequest, Slo
@@ -233,6 +233,39 @@ def test_a_promise_that_it_would_not_keep_warm_either_wakes_nobody() -> None:
     jam(made, "warm")
     assert made.decide(make_request(slo=TIGHT, priority=-1, arrived_ns=0), 0)[0].reason == "shed"
     assert made.warmth("cold", 0) == ("cold", 90.0)
+
+
+def test_where_warm_ones_could_not_keep_it_even_idle_a_cold_one_that_would_is_woken() -> None:
+    slow = make_view("slow", profile=make_profile(decode_base_s=0.2))
+    made = fleet(slow, cold_view(cost=DEAR))
+    decision = made.decide(make_request(slo=Slo(1.0, 0.05)), 0)[0]
+    assert (decision.reason, decision.chosen is not None and decision.chosen.view.name) == ("least_violation", "slow")
+    stands = made.warmth("cold", 1)
+    assert stands is not None
+    assert stands.warmth == "warming"
+
+
+def test_one_in_use_that_becomes_one_that_can_be_cold_is_warm() -> None:
+    state = RoutingState()
+    state.reserve(Reservation("cold", 1, 100, None, ticket=1), 0)
+    warmth.know(state, [cold_view()], 5 * S)
+    stands = warmth.standing(state, cold_view(), 5 * S)
+    assert stands is not None
+    assert stands.warmth == "warm"
+
+
+def test_a_cold_one_has_lost_what_it_had_read() -> None:
+    view = cold_view(declared=ColdStart(90.0, 30.0), profile=make_profile(prefix_cache=True))
+    state, request = known(view), make_request(blocks=(1, 2, 3, 4))
+    place = reservation(request, make_candidate(view, request), 1)
+    state.reserve(place, 0)
+    state.answers(view.name, S)
+    state.first_token(place, S)
+    state.release(place, 2 * S)
+    assert predict(request, view, state, "reference", 3 * S).cached_tokens == 1000
+    cold = predict(request, view, state, "reference", 60 * S)
+    assert (cold.cached_tokens, cold.warm_up_s) == (0, 90.0)
+    assert costs_nusd(request, [view], state, 60 * S, "reference") == [cold.cost_nusd]
 
 
 def test_by_hand_a_cold_one_is_warmed_and_others_are_left_or_refused() -> None:
