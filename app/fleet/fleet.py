@@ -31,6 +31,10 @@ class Latest:
     backends: Mapping[str, Backend]
 
 
+CLOCKS_APART_NS = 10_000_000
+"""What another process tells of the same moment may be off by that."""
+
+
 class Fleet:
     """Decides, keeps count of what is in flight, and learns."""
 
@@ -207,7 +211,9 @@ class Fleet:
         if stands.warmth == "cold" or known.warm_ns is None:
             self.state.prefixes.pop(backend, None)
         else:
-            warm_ns, used_ns = min(known.warm_ns, warm_ns), max(known.used_ns, used_ns)
+            if warm_ns > known.warm_ns - CLOCKS_APART_NS:  # told in milliseconds of another clock, again and again
+                warm_ns = known.warm_ns
+            used_ns = max(known.used_ns, used_ns)
         self.state.warmth[backend] = Warmth(warm_ns, used_ns)
         if stands.warm_in_s and warm_ns <= now_ns:
             self._opened(backend, now_ns)

@@ -235,6 +235,16 @@ def test_a_promise_that_it_would_not_keep_warm_either_wakes_nobody() -> None:
     assert made.warmth("cold", 0) == ("cold", 90.0)
 
 
+def test_the_same_moment_told_again_and_again_does_not_creep() -> None:
+    made = fleet(cold_view())
+    made.warm_elsewhere("cold", 90 * S, 0, 0)
+    for number in range(100):
+        made.warm_elsewhere("cold", 90 * S - number % 2 * S // 1000 - S // 1000, number, number)
+    assert made.state.warmth["cold"] == Warmth(90 * S, 99)
+    made.warm_elsewhere("cold", 30 * S, 100, 100)
+    assert made.state.warmth["cold"].warm_ns == 30 * S
+
+
 def test_where_warm_ones_could_not_keep_it_even_idle_a_cold_one_that_would_is_woken() -> None:
     slow = make_view("slow", profile=make_profile(decode_base_s=0.2))
     made = fleet(slow, cold_view(cost=DEAR))
