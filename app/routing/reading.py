@@ -15,7 +15,7 @@ from __future__ import annotations
 from math import ceil, inf
 from typing import NamedTuple
 
-SAME_STEP_NS = 500_000
+SAME_STEP_NS = 5_000_000
 """First tokens of one engine step arrive no further apart."""
 
 LONGER = 1.3

@@ -386,9 +386,7 @@ class RoutingState:
         if outcome.prompt_tokens:
             length.prompt(outcome.prompt_chars, outcome.prompt_tokens)
         if outcome.completion_tokens:
-            request = outcome.request
-            if tokens * request.choices < request.max_completion_tokens or tokens > length.completion_tokens:
-                length.answer(tokens)  # one that was cut says only that it would have been longer
+            length.answer(outcome.completion_tokens)  # cut ones too: some clients ask for exactly what they need
         if prediction.cached_tokens and outcome.cached_tokens is not None:
             table = self.prefixes.get(view.name)
             if table is not None and table.trust > 0:

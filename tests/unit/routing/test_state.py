@@ -115,15 +115,13 @@ def test_nobody_may_do_more_harm_than_is_looked_at() -> None:
     assert harm_allowed(0.03, make_request(prompt_tokens=10_000), state) == MOST_HARM_LOOKED_AT
 
 
-def test_answers_that_were_cut_do_not_make_answers_seem_short() -> None:
-    state, request = RoutingState(), make_request(max_completion_tokens=2)
+def test_answers_that_reach_their_limit_are_learned_too() -> None:
+    """Leaving them out made clients that ask for exactly what they need seem to get long answers: harm was
+    underestimated, and a fifth of the promises to them was broken."""
+    state = RoutingState()
     for _ in range(100):
-        state.observe(make_outcome(request=request, completion_tokens=2), 0)
-    assert state.length("m").completion_tokens == 256.0
-    long = make_request(max_completion_tokens=400)
-    for _ in range(100):
-        state.observe(make_outcome(request=long, completion_tokens=400), 0)
-    assert state.length("m").completion_tokens == pytest.approx(400, rel=0.01), "no shorter than that"
+        state.observe(make_outcome(request=make_request(max_completion_tokens=14), completion_tokens=14), 0)
+    assert state.length("m").completion_tokens == pytest.approx(14, rel=0.1)
 
 
 def test_the_pace_of_two_tokens_teaches_nothing() -> None:
