@@ -18,6 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 CHECK_FAILED = 1
 CANNOT_REACH = 3
+INTERRUPTED = 130
 
 
 def finite(context: click.Context, option: click.Parameter, value: float) -> float:

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from app.cli.loading import CHECK_FAILED, finite
+from app.cli.loading import CHECK_FAILED, INTERRUPTED, finite
 from app.errors import ConfigError
 from app.replay.formats import TraceError
 from app.replay.runs import UnknownName
@@ -57,7 +57,7 @@ def progress(says: str, total: int, *, quiet: bool) -> Iterator[Callable[[], Non
 
 @contextmanager
 def problems_exit() -> Iterator[None]:
-    """Prints what is wrong with a configuration, a trace or a name, and exits 1."""
+    """Prints what is wrong with a configuration, a trace or a name, and exits 1; 130 after Ctrl-C."""
     try:
         yield
     except ConfigError as error:
@@ -66,3 +66,6 @@ def problems_exit() -> Iterator[None]:
     except (TraceError, UnknownName, BackendConfigError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(CHECK_FAILED)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -6,14 +6,14 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from app.cli.console import stdout
-from app.cli.loading import config_option, json_option
+from app.cli.loading import INTERRUPTED, config_option, json_option
 from app.cli.playing import (
     EMULATED,
     jobs_option,
@@ -30,7 +30,9 @@ from app.replay.capacity import Attained
 from app.replay.faults import Fault, parse
 from app.replay.report import html
 from app.replay.runs import (
+    Interrupted,
     Replay,
+    Results,
     Run,
     UnknownName,
     capacity_of,
@@ -97,7 +99,12 @@ def command(
         runs = [Run(name, seed, decisions) for name in names for seed in range(seeds)]
         if decisions is not None and len(runs) > 1:
             raise click.UsageError("--decisions takes one policy and one seed")
-        summary = described(replay, seeds, combined(_play(replay, runs, jobs, quiet=as_json)))
+        try:
+            results = _play(replay, runs, jobs, quiet=as_json)
+        except KeyboardInterrupt as error:
+            partly = error if isinstance(error, Interrupted) else Interrupted({}, 0, len(runs))
+            _interrupted(described(replay, seeds, combined(partly.results)), partly, as_json=as_json)
+        summary = described(replay, seeds, combined(results))
         if report is not None:
             report.write_text(html(summary), encoding="utf-8")
     if as_json:
@@ -120,9 +127,17 @@ def _policies(replay: Replay, asked: Sequence[str], oracle: bool) -> list[str]:
     return [*names, ORACLE] if oracle and ORACLE not in names else names
 
 
-def _play(
-    replay: Replay, runs: Sequence[Run], jobs: int, *, quiet: bool
-) -> Mapping[str, Mapping[int, Mapping[str, Any]]]:
+def _interrupted(summary: dict[str, Any], partly: Interrupted, *, as_json: bool) -> NoReturn:
+    """The runs that had finished, as results; exits 130."""
+    if as_json:
+        print(json.dumps({**summary, "interrupted": {"finished": partly.finished, "runs": partly.runs}}))
+    elif partly.finished:
+        show(summary, stdout())
+    print(f"interrupted: {partly.finished} of {partly.runs} runs", file=sys.stderr)
+    sys.exit(INTERRUPTED)
+
+
+def _play(replay: Replay, runs: Sequence[Run], jobs: int, *, quiet: bool) -> Results:
     with progress("replaying", len(runs), quiet=quiet) as done:
         return play_all(replay, runs, jobs, done)
 
