@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -44,6 +45,18 @@ def load_option(says: str) -> Callable[[F], F]:
         callback=finite,
         help=says,
     )
+
+
+def writable(context: click.Context, option: click.Parameter, value: Path | None) -> Path | None:
+    """A file that can be written as far as can be told beforehand; anything else is a usage error."""
+    if value is not None:
+        if not value.parent.is_dir():
+            raise click.BadParameter(
+                f"'{value}' cannot be written: there is no folder '{value.parent}'", context, option
+            )
+        if not os.access(value if value.exists() else value.parent, os.W_OK):
+            raise click.BadParameter(f"'{value}' cannot be written: permission denied", context, option)
+    return value
 
 
 @contextmanager

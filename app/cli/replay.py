@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli.console import stdout
-from app.cli.loading import INTERRUPTED, config_option, json_option
+from app.cli.loading import CHECK_FAILED, INTERRUPTED, config_option, json_option
 from app.cli.playing import (
     EMULATED,
     jobs_option,
@@ -23,6 +23,7 @@ from app.cli.playing import (
     problems_exit,
     progress,
     seeds_option,
+    writable,
 )
 from app.replay.baselines import missing
 from app.replay.books import LATENCIES
@@ -75,11 +76,13 @@ def _faults(context: click.Context, option: click.Parameter, values: tuple[str, 
 @click.option(
     "--decisions",
     type=click.Path(dir_okay=False, path_type=Path),
+    callback=writable,
     help="Write a line per decision here; with one policy and one seed only.",
 )
 @click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
+    callback=writable,
     help="Write the results as one HTML file, too.",
 )
 @json_option
@@ -105,12 +108,13 @@ def command(
             partly = error if isinstance(error, Interrupted) else Interrupted({}, 0, len(runs))
             _interrupted(described(replay, seeds, combined(partly.results)), partly, as_json=as_json)
         summary = described(replay, seeds, combined(results))
-        if report is not None:
-            report.write_text(html(summary), encoding="utf-8")
     if as_json:
         print(json.dumps(summary))
     else:
         show(summary, stdout())
+    problems = [run["journal_problem"] for by_seed in results.values() for run in by_seed.values()
+                if "journal_problem" in run]  # fmt: skip
+    _files_told(decisions, problems, report, summary)
 
 
 def _policies(replay: Replay, asked: Sequence[str], oracle: bool) -> list[str]:
@@ -125,6 +129,21 @@ def _policies(replay: Replay, asked: Sequence[str], oracle: bool) -> list[str]:
     if unknown := [name for name in names if name not in (*known, ORACLE)]:
         raise UnknownName(f"there is no policy '{unknown[0]}' (there are: {', '.join([*known, ORACLE, ALL])})")
     return [*names, ORACLE] if oracle and ORACLE not in names else names
+
+
+def _files_told(
+    decisions: Path | None, problems: Sequence[str], report: Path | None, summary: Mapping[str, Any]
+) -> None:
+    """Writes the report; exits 1 if a file could not be written. By now the results have been shown."""
+    said = [f"--decisions: {decisions} is not whole: {problem}" for problem in problems]
+    if report is not None:
+        try:
+            report.write_text(html(summary), encoding="utf-8")
+        except OSError as error:
+            said.append(f"--report: {report} could not be written: {error}")
+    if said:
+        print(*said, sep="\n", file=sys.stderr)
+        sys.exit(CHECK_FAILED)
 
 
 def _interrupted(summary: dict[str, Any], partly: Interrupted, *, as_json: bool) -> NoReturn:

@@ -20,7 +20,7 @@ from app.replay.bound import lower_bound
 from app.replay.capacity import BAR, Attained, capacity, described
 from app.replay.faults import Fault
 from app.replay.formats import Arrival
-from app.replay.journal import JournalDesk
+from app.replay.journal import JournalDesk, Lines
 from app.replay.load import scaled, span
 from app.replay.oracle import Oracle
 from app.replay.records import Served
@@ -129,6 +129,7 @@ class Set(NamedTuple):
     arrivals: list[Arrival]
     model: str
     span_s: float
+    lines: Lines | None = None
 
 
 def prepared(replay: Replay, run: Run, opened: ExitStack, told: Callable[[Served], None] | None = None) -> Set:
@@ -146,15 +147,14 @@ def prepared(replay: Replay, run: Run, opened: ExitStack, told: Callable[[Served
     if replay.model is not None:
         arrivals = [arrival._replace(model=None) for arrival in arrivals]
     books = Books(list(stood.servers))
-    desk = None
-    if run.journal is not None:
-        desk = JournalDesk(stood.fleet, opened.enter_context(run.journal.open("w", encoding="utf-8")))
+    lines = None if run.journal is None else opened.enter_context(Lines(run.journal))
+    desk = None if lines is None else JournalDesk(stood.fleet, lines)
     model = model_of(replay, loaded)
     simulation = Simulation(stood, run.policy, model, _both(told, books.add), desk, oracle)
     if unknown := [fault.backend for fault in replay.faults if fault.backend not in stood.servers]:
         raise UnknownName(f"there is no emulated backend '{unknown[0]}' (there are: {', '.join(stood.servers)})")
     simulation.schedule(replay.faults)
-    return Set(stood, simulation, books, arrivals, model, span(trace.arrivals))
+    return Set(stood, simulation, books, arrivals, model, span(trace.arrivals), lines)
 
 
 def _both(told: Callable[[Served], None] | None, add: Callable[[Served], None]) -> Callable[[Served], None]:
@@ -171,12 +171,16 @@ def _both(told: Callable[[Served], None] | None, add: Callable[[Served], None]) 
 def play(replay: Replay, run: Run, told: Callable[[Served], None] | None = None) -> dict[str, Any]:
     """One run, summed up; the oracle's has the lower bound with it. `told` hears of each request as it ends.
 
+    `journal_problem` is there where decisions could not all be written down.
+
     Raises: TraceError; ConfigError; BackendConfigError; UnknownName; OSError.
     """
     with ExitStack() as opened:
         made = prepared(replay, run, opened, told)
         made.simulation.run(made.arrivals, made.span_s / SLICES)
         summary = made.books.summary(made.span_s, made.simulation.worked())
+    if made.lines is not None and made.lines.problem is not None:
+        summary["journal_problem"] = str(made.lines.problem)
     if run.policy == ORACLE:
         fresh = stage(config_of(replay.config), run.seed, Ledgered())
         bound = lower_bound(fresh, made.arrivals, made.model)
