@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli.console import stdout
-from app.cli.loading import CHECK_FAILED, INTERRUPTED, config_option, json_option
+from app.cli.loading import CHECK_FAILED, INTERRUPTED, config_option, json_option, refuse_beside
 from app.cli.playing import (
     EMULATED,
     jobs_option,
@@ -47,6 +47,9 @@ from app.replay.seeds import ORACLE, combined
 from app.replay.traces import Trace
 
 ALL = "all"
+NOT_WITH_CAPACITY = ("policies", "seeds", "load", "oracle", "decisions", "report")
+MANY_REQUESTS = 1_000_000
+"""More than that take minutes or hours: it is said before they are played."""
 
 
 def _faults(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[Fault, ...]:
@@ -94,6 +97,8 @@ def command(
 ) -> None:  # fmt: skip
     """Replay TRACE in virtual time: what each policy would have cost, and which promises it would have kept."""
     replay = Replay(trace, path, model, load, limit, strict, faults)
+    if capacity:
+        refuse_beside("--capacity", NOT_WITH_CAPACITY, "it tries loads with the oracle and one seed, in this process")
     with problems_exit():
         names = _policies(replay, policies, oracle)
         if capacity:
@@ -102,6 +107,8 @@ def command(
         runs = [Run(name, seed, decisions) for name in names for seed in range(seeds)]
         if decisions is not None and len(runs) > 1:
             raise click.UsageError("--decisions takes one policy and one seed")
+        if (requests := len(trace_of(replay).arrivals) * load * len(runs)) > MANY_REQUESTS:
+            print(f"{requests:,.0f} requests are going to be played (requests x load x runs)", file=sys.stderr)
         try:
             results = _play(replay, runs, jobs, quiet=as_json)
         except KeyboardInterrupt as error:

@@ -1,4 +1,4 @@
-"""Processes beside this one that play runs. Ctrl-C is this process's to handle, which then stops them: they are quiet."""
+"""Processes beside this one that play runs. Ctrl-C is for this process to handle, which then stops them quietly."""
 
 from __future__ import annotations
 

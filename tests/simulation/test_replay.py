@@ -312,3 +312,28 @@ def test_capacity_is_told_with_what_it_rests_on(small: Path, tmp_path: Path) -> 
     assert found["capacity"]["load"] > 1
     assert found["capacity"]["seed"] == 0
     assert len(found["trace"]["hash"]) == len(found["config"]) == 12
+
+
+@pytest.mark.parametrize(
+    "ignored",
+    [("--policy", "round-robin"), ("--seeds", "2"), ("--load", "2"), ("--oracle",), ("--decisions", "d"), ("--report", "r")],
+)
+def test_what_the_search_for_capacity_would_ignore_is_refused(tmp_path: Path, ignored: tuple[str, ...]) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text("not even looked at")
+    result = CliRunner().invoke(main, ["replay", str(trace), "--capacity", *ignored])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{ignored[0]} does not go with --capacity" in result.stderr
+
+
+@pytest.mark.parametrize(("most", "said"), [(119, True), (120, False)])
+def test_how_many_requests_is_said_where_they_are_very_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, said: bool
+) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text("".join(json.dumps(own(arrival)) + "\n" for arrival in synthetic(30, 5)))
+    monkeypatch.setattr("app.cli.replay.MANY_REQUESTS", most)
+    command = ["replay", str(trace), "--load", "2", "--seeds", "2", "--jobs", "1", "--json"]
+    result = CliRunner().invoke(main, command, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert ("120 requests are going to be played" in result.stderr) is said
