@@ -102,7 +102,8 @@ def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) 
     sheets, problems = _datasheets(path.parent, disk)
     if config is not None and not problems and not source.problems:
         by_score = discovery.pickers_by_score()
-        validate.cross_check(config, source, discovery.names(scorers), discovery.names(pickers), by_score)
+        beside = _policies_in(path.parent)
+        validate.cross_check(config, source, discovery.names(scorers), discovery.names(pickers), by_score, beside)
     if config is not None and not problems and not source.problems:
         trial.policies(config, source)
         trial.backends([to_spec(backend) for backend in config.backends], sheets, source)
@@ -289,9 +290,20 @@ def _datasheets(folder: Path, disk: _Disk) -> tuple[Datasheets, list[str]]:
 
 def _folder(beside: Path, name: str, disk: _Disk) -> dict[Path, Source]:
     """The YAML files of a folder beside the configuration, else of the shipped one."""
-    folder = beside / name if (beside / name).is_dir() else shipped() / name
+    folder = _folder_of(beside, name)
     disk.read.extend((beside / name, folder))
     return {file: disk.parsed(file) for file in sorted(folder.glob("*.yaml"))}
+
+
+def _folder_of(beside: Path, name: str) -> Path:
+    return beside / name if (beside / name).is_dir() else shipped() / name
+
+
+def _policies_in(beside: Path) -> str:
+    """Where policies came from, for whoever misses one."""
+    folder = _folder_of(beside, "policies")
+    hides = "" if folder == shipped() / "policies" else ", which stands in for the shipped ones"
+    return f"{folder}{hides}"
 
 
 def _without_secrets(url: str) -> str:

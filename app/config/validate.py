@@ -47,9 +47,17 @@ def typed(
 
 
 def cross_check(
-    config: Config, source: Source, scorers: Sequence[str], pickers: Sequence[str], by_score: Collection[str]
+    config: Config,
+    source: Source,
+    scorers: Sequence[str],
+    pickers: Sequence[str],
+    by_score: Collection[str],
+    policies_from: str,
 ) -> None:
-    """References between parts; problems are added to the source. `by_score` are the pickers that need scorers."""
+    """References between parts; problems are added to the source.
+
+    `by_score` are the pickers that need scorers, `policies_from` says where policies were read from.
+    """
     check = _References(source)
     names: set[str] = set()
     served = {deployment.model for backend in config.backends for deployment in backend.deployments}
@@ -68,7 +76,7 @@ def cross_check(
             check.add(("models", name), "no backend serves this model")
         check.known(("models", name, "slo"), "SLO class", model.slo, config.slo)
         if model.policy is not None:
-            check.known(("models", name, "policy"), "policy", model.policy, config.policies)
+            check.known(("models", name, "policy"), "policy", model.policy, config.policies, policies_from)
         if model.reference_backend is not None:
             serving = [each.name for each in config.backends if any(d.model == name for d in each.deployments)]
             at_reference = ("models", name, "reference_backend")
@@ -80,7 +88,7 @@ def cross_check(
                 check.add(("models", name, "aliases", place), f"the name '{alias}' is taken")
             taken.add(alias)
     _check_aliases(config, taken, check)
-    check.known(("routing", "default_policy"), "policy", config.routing.default_policy, config.policies)
+    check.known(("routing", "default_policy"), "policy", config.routing.default_policy, config.policies, policies_from)
     for name, policy in config.policies.items():
         check.known(("policies", name, "picker", "use"), "picker", policy.picker.use, pickers)
         for place, scorer in enumerate(policy.scorers):
@@ -136,9 +144,10 @@ class _References:
     def add(self, path: Sequence[str | int], message: str) -> None:
         self._source.problems.append(self._source.problem(path, message))
 
-    def known(self, path: Sequence[str | int], what: str, name: str, known: Iterable[str]) -> None:
+    def known(self, path: Sequence[str | int], what: str, name: str, known: Iterable[str], source: str = "") -> None:
+        """`source` is where the known ones come from, if that is not the file itself."""
         if name not in known:
-            listed = ", ".join(sorted(known)) or "none"
+            listed = (", ".join(sorted(known)) or "none") + (f"; those in files are from {source}" if source else "")
             self.add(path, f"there is no {what} '{name}'{suggestion(name, known)} (there are: {listed})")
 
 

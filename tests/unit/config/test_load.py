@@ -230,6 +230,17 @@ def test_a_list_or_section_without_an_entry_is_said_in_words(tmp_path: Path) -> 
     ]
 
 
+def test_a_policy_that_is_missing_is_said_with_the_folder_they_came_from(tmp_path: Path) -> None:
+    wrong = GOOD + "routing: {default_policy: nobody}\n"
+    assert problems(tmp_path, wrong)[0].endswith(f"; those in files are from {shipped() / 'policies'})")
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "mine.yaml").write_text("picker: {use: cheapest_feasible}\n")
+    (problem,) = problems(tmp_path, GOOD)
+    folder = tmp_path / "policies"
+    assert "there is no policy 'cheapest-slo' (there are: mine; those in files are from" in problem
+    assert problem.endswith(f" {folder}, which stands in for the shipped ones)")
+
+
 def test_every_mistake_is_reported_at_once(tmp_path: Path) -> None:
     found = problems(tmp_path, GOOD.replace("chips: 1", "chips: none").replace("version: 1", "version: 7\nmodel: {}"))
     assert [problem.split(": ")[0] for problem in found] == ["1:1", "11:5", "2:1"]
