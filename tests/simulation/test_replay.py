@@ -316,7 +316,14 @@ def test_capacity_is_told_with_what_it_rests_on(small: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "ignored",
-    [("--policy", "round-robin"), ("--seeds", "2"), ("--load", "2"), ("--oracle",), ("--decisions", "d"), ("--report", "r")],
+    [
+        ("--policy", "round-robin"),
+        ("--seeds", "2"),
+        ("--load", "2"),
+        ("--oracle",),
+        ("--decisions", "d"),
+        ("--report", "r"),
+    ],
 )
 def test_what_the_search_for_capacity_would_ignore_is_refused(tmp_path: Path, ignored: tuple[str, ...]) -> None:
     trace = tmp_path / "trace.jsonl"
