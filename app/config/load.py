@@ -99,6 +99,7 @@ def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) 
     source = _main(path, disk)
     _add_policies(source, _folder(path.parent, "policies", disk))
     config = validate.typed(_CONFIG, source.data, source)
+    profiles: dict[str, list[LatencyProfile]] = {}
     sheets, problems = _datasheets(path.parent, disk)
     if config is not None and not problems and not source.problems:
         by_score = discovery.pickers_by_score()
@@ -106,11 +107,11 @@ def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) 
         validate.cross_check(config, source, discovery.names(scorers), discovery.names(pickers), by_score, beside)
     if config is not None and not problems and not source.problems:
         trial.policies(config, source)
-        trial.backends([to_spec(backend) for backend in config.backends], sheets, source)
+        profiles = trial.backends([to_spec(backend) for backend in config.backends], sheets, source)
     problems = source.problems + problems
     if problems or config is None:
         raise ConfigError(list(dict.fromkeys(problems)))
-    warnings = validate.warnings(config)
+    warnings = (*validate.warnings(config), *trial.out_of_reach(config, profiles))
     files, positions = tuple(dict.fromkeys(disk.read)), Source(source.file, positions=source.positions)
     return LoadedConfig(path, config, sheets, _hash(config, sheets), _epoch(config, sheets), warnings, files, positions)
 
