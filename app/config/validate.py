@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from app.config import models
 from app.config.keys import Keys, keys_at
 from app.config.models import Config
-from app.config.source import Source
+from app.config.source import Source, dotted
 
 T = TypeVar("T")
 
@@ -222,7 +222,7 @@ def _message(
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         # A key that is missing beside it is the likeliest to have been meant.
         wanted = [str(other[-1]) for other in missing if other[:-1] == path[:-1]]
-        return _unknown_key(str(path[-1]), wanted, known)
+        return _unknown_key(path, wanted, known)
     if kind in _MISSING:
         return "is required"
     if kind == "union_tag_invalid":
@@ -240,12 +240,13 @@ def _message(
     return text[:1].lower() + text[1:] + shown
 
 
-def _unknown_key(name: str, wanted: Sequence[str], known: Keys) -> str:
+def _unknown_key(path: Sequence[str | int], wanted: Sequence[str], known: Keys) -> str:
+    name = str(path[-1])
     near = suggestion(name, wanted)
     if name in (*known.own, *known.others) and not near:
         return "not a key of this entry: another mode, type or kind has it"
     if not near and name in known.below:
-        return f"unknown key here: `{known.below[name]}` has it"
+        return f"unknown key; did you mean '{dotted((*path[:-1], known.below[name], name))}'?"
     near = near or suggestion(name, known.own or known.others)
     has = f" (there are: {', '.join(known.own)})" if 0 < len(known.own) <= KEYS_LISTED and not near else ""
     return f"unknown key{near}{has}"

@@ -143,8 +143,8 @@ def test_the_smallest_useful_file_loads(tmp_path: Path) -> None:
         ("version: 1", "version: 1\naliases: {llama-3.1-8b: llama-3.1-8b}", "2:11: aliases.llama-3.1-8b: the name 'llama-3.1-8b' is taken"),
         ("version: 1", "version: 1\naliases: {p: {}}", "2:11: aliases.p: needs at least one entry"),
         ("version: 1", "version: 1\naliases: {p: [a]}", "2:11: aliases.p: input should be a valid string"),
-        ("version: 1", "version: 1\nrouting: {epsilon: 3}", "2:11: routing.epsilon: unknown key here: `exploration` has it"),
-        ("version: 1", "version: 1\nport: 80", "2:1: port: unknown key here: `server` has it"),
+        ("version: 1", "version: 1\nrouting: {epsilon: 3}", "2:11: routing.epsilon: unknown key; did you mean 'routing.exploration.epsilon'?"),
+        ("version: 1", "version: 1\nport: 80", "2:1: port: unknown key; did you mean 'server.port'?"),
         ("version: 1", "version: 1\ncache: {type: off, max_bytes: 5}", "2:20: cache.max_bytes: not a key of this entry: an"),
         ("chips: 1", "chips: 1\n    urll: http://x", "11:5: backends[0].urll: unknown key (there are: name, pricing,"),
         (
