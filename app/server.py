@@ -8,8 +8,11 @@ A second signal cuts what is left. SIGHUP reloads the configuration.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
+import os
+import socket
 import sys
 from collections.abc import Callable
 
@@ -40,13 +43,27 @@ def run(read: Callable[[], LoadedConfig], loaded: LoadedConfig, *, as_json: bool
             return 1
 
 
+def _listening(host: str, port: int, setting: str) -> socket.socket:
+    """Raises: OSError that says where, and how to listen elsewhere."""
+    try:
+        return listen(host, port)
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise OSError(f"on {host}:{port}: {error.strerror or error}") from None
+        option = f"--{setting.replace('_', '-')} N"
+        raise OSError(
+            f"on {host}:{port}: {os.strerror(error.errno)}; for another port: {option}, or server.{setting} "
+            "in a configuration (make run CONFIG=FILE)"
+        ) from None
+
+
 async def _serve(read: Callable[[], LoadedConfig], loaded: LoadedConfig, as_json: bool) -> int:
     server = loaded.config.server
     try:
-        public = listen(server.host, server.port)
-        admin = listen(server.admin_host, server.admin_port)
+        public = _listening(server.host, server.port, "port")
+        admin = _listening(server.admin_host, server.admin_port, "admin_port")
     except OSError as error:
-        print(f"cannot listen: {error}", file=sys.stderr)
+        print(f"cannot listen {error}", file=sys.stderr)
         return 1
     gateway = build(loaded, read=read)
     public_server = Server(uvicorn_config(gateway.app, server.drain_timeout_s))

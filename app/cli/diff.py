@@ -167,7 +167,7 @@ def show(summary: Mapping[str, Any], console: Console) -> None:
     trace = summary["trace"]
     say(
         f"{trace['name']} ({trace['format']}, {trace['hash']}): {found['requests']:.0f} requests, load "
-        f"{summary['load']:g}, policy {summary['policy']['new']}, seeds {summary['seeds']}"
+        f"{summary['load']:g}, policy {_both(summary['policy'])}, seeds {summary['seeds']}"
     )
     if trace["corrupt_lines"] or trace["failed_requests"]:
         say(f"{trace['corrupt_lines']} corrupt lines and {trace['failed_requests']} failed requests left out")
@@ -211,6 +211,11 @@ def _show_figures(found: Mapping[str, Any], console: Console) -> None:
             "-" if apart is None else f"{apart * scale:+{form}}{_half(figure['ci95'], scale, form)}",
         )
     console.print(table)
+
+
+def _both(names: Mapping[str, str]) -> str:
+    old, new = names["old"], names["new"]
+    return new if old == new else f"{old} (old) and {new} (new)"
 
 
 def _value(value: Any) -> str:

@@ -23,6 +23,7 @@ from app.cli.loading import (
     header_text,
     json_option,
     policy_option,
+    refuse_beside,
     url_option,
 )
 
@@ -56,7 +57,7 @@ def slo_headers(context: click.Context, option: click.Parameter, value: str | No
     "--admin-token", envvar="TURNOUT_ADMIN_TOKEN", callback=header_text, help="Bearer token of the admin port."
 )
 @click.option("--id", "decision_id", help="A decision that was made (x-turnout-decision); else one is tried out.")
-@click.option("--model", default="llama-3.3-70b", show_default=True)
+@click.option("--model", help="The first configured one if absent.")
 @click.option("--prompt", help="The prompt; or --prompt-tokens.")
 @click.option("--prompt-tokens", type=click.IntRange(1, 1_000_000), default=500, show_default=True)
 @click.option("--max-tokens", type=click.IntRange(1), default=200, show_default=True)
@@ -70,7 +71,7 @@ def command(
     admin_url: str,
     admin_token: str | None,
     decision_id: str | None,
-    model: str,
+    model: str | None,
     prompt: str | None,
     prompt_tokens: int,
     max_tokens: int,
@@ -82,21 +83,21 @@ def command(
 
     With --state or --config no gateway is asked: the decision is made here, as a gateway on that configuration would.
     """
-    if decision_id is not None and (state or path):
-        raise click.UsageError("--id asks a running gateway: --state and --config do not go with it")
+    _refuse_what_is_ignored(decision_id, prompt, offline=bool(state or path))
     try:
         if decision_id is not None:
             token = {"authorization": f"Bearer {admin_token}"} if admin_token else {}
             receipt = ask("GET", f"{admin_url}/admin/decisions/{quote(decision_id, safe='')}", headers=token)
         else:
             text = prompt if prompt is not None else " ".join(["word"] * prompt_tokens)
-            body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": max_tokens}
+            body = {"messages": [{"role": "user", "content": text}], "max_tokens": max_tokens}
             named = {"x-turnout-policy": policy} if policy else {}
             headers = {**headers, **named}
             if state or path:
-                receipt = import_module("app.cli.offline").decide(path, state, body, headers)
+                receipt = import_module("app.cli.offline").decide(path, state, model, body, headers)
             else:
-                receipt = ask("POST", f"{url}/v1/chat/completions", body, {"x-turnout-dry-run": "1", **headers})
+                asked = {"model": model or _first_model(url), **body}
+                receipt = ask("POST", f"{url}/v1/chat/completions", asked, {"x-turnout-dry-run": "1", **headers})
     except CannotReachError as error:
         print(f"cannot reach {error}", file=sys.stderr)
         sys.exit(CANNOT_REACH)
@@ -107,6 +108,29 @@ def command(
         print(json.dumps(receipt))
     else:
         show(receipt, stdout())
+    sys.exit(0 if receipt["chosen"] else CHECK_FAILED)
+
+
+def _refuse_what_is_ignored(decision_id: str | None, prompt: str | None, *, offline: bool) -> None:
+    if decision_id is not None:
+        ignored = ("state", "path", "url", "model", "prompt", "prompt_tokens", "max_tokens", "headers", "policy")
+        refuse_beside("--id", ignored, "it asks a running gateway's admin port for a decision that was made")
+    if offline:
+        refuse_beside("--state or --config", ("url",), "with these no gateway is asked")
+    if prompt is not None:
+        refuse_beside("--prompt", ("prompt_tokens",), "a prompt has its own length")
+
+
+def _first_model(url: str) -> str:
+    """The first model that a gateway lists.
+
+    Raises: CannotReachError; RefusedError.
+    """
+    listed = ask("GET", f"{url}/v1/models")
+    try:
+        return str(listed["data"][0]["id"])
+    except (KeyError, IndexError, TypeError):
+        raise click.UsageError(f"{url} lists no models: give --model") from None
 
 
 def show(receipt: dict[str, Any], console: Console) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import click
+from click.core import ParameterSource
 
 from app.config.load import LoadedConfig, load
 from app.errors import ConfigError
@@ -18,6 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 CHECK_FAILED = 1
 CANNOT_REACH = 3
+INTERRUPTED = 130
 
 
 def finite(context: click.Context, option: click.Parameter, value: float) -> float:
@@ -49,6 +51,15 @@ def header_text(context: click.Context, option: click.Parameter, value: str | No
 def url_option(name: str, default: str, says: str) -> Callable[[F], F]:
     """An option for the address of a running gateway."""
     return click.option(name, default=default, show_default=True, callback=gateway_url, help=says)
+
+
+def refuse_beside(given: str, others: Collection[str], why: str) -> None:
+    """A usage error where an option was given that would be ignored; `others` are the names of their parameters."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        named = option.name is not None and option.name in others
+        if named and context.get_parameter_source(str(option.name)) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"{option.opts[-1]} does not go with {given}: {why}")
 
 
 policy_option = click.option("--policy", callback=header_text, help="Instead of the configured one.")

@@ -20,16 +20,24 @@ from backends.clock import SystemClock
 
 
 def decide(
-    config: Path | None, state: Path | None, body: Mapping[str, Any], request_headers: Mapping[str, str]
+    config: Path | None,
+    state: Path | None,
+    model: str | None,
+    body: Mapping[str, Any],
+    request_headers: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The receipt of the decision that a gateway would make next. Prints what is wrong and exits 1 if anything is."""
+    """The receipt of the decision that a gateway would make next; without a model it is of the first configured one.
+
+    Prints what is wrong and exits 1 if anything is.
+    """
     loaded, clock = load_or_exit(config), SystemClock()
     gateway = build(loaded, clock)
     try:
         if state is not None:
             _take_over(gateway, _read(state), clock.now_ns())
         options = headers.parse([(name.encode(), value.encode()) for name, value in request_headers.items()])
-        encoded = msgspec.json.encode(body)
+        asked = {"model": model or next(iter(loaded.config.models)), **body}
+        encoded = msgspec.json.encode(asked)
         call = parsing.chat_call(schemas.decode_chat(encoded), encoded, "explain", clock.now_ns(), options)
         return receipt(gateway.service.preview(call))
     except (ApiError, StateFileError) as error:

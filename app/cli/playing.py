@@ -6,13 +6,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from app.cli.loading import CHECK_FAILED, finite
+from app.cli.loading import CHECK_FAILED, INTERRUPTED, finite
 from app.errors import ConfigError
 from app.replay.formats import TraceError
 from app.replay.runs import UnknownName
@@ -46,6 +47,18 @@ def load_option(says: str) -> Callable[[F], F]:
     )
 
 
+def writable(context: click.Context, option: click.Parameter, value: Path | None) -> Path | None:
+    """A file that can be written as far as can be told beforehand; anything else is a usage error."""
+    if value is not None:
+        if not value.parent.is_dir():
+            raise click.BadParameter(
+                f"'{value}' cannot be written: there is no folder '{value.parent}'", context, option
+            )
+        if not os.access(value if value.exists() else value.parent, os.W_OK):
+            raise click.BadParameter(f"'{value}' cannot be written: permission denied", context, option)
+    return value
+
+
 @contextmanager
 def progress(says: str, total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
     """A bar on stderr; what it gives is called for each step done."""
@@ -57,7 +70,7 @@ def progress(says: str, total: int, *, quiet: bool) -> Iterator[Callable[[], Non
 
 @contextmanager
 def problems_exit() -> Iterator[None]:
-    """Prints what is wrong with a configuration, a trace or a name, and exits 1."""
+    """Prints what is wrong with a configuration, a trace or a name, and exits 1; 130 after Ctrl-C."""
     try:
         yield
     except ConfigError as error:
@@ -66,3 +79,6 @@ def problems_exit() -> Iterator[None]:
     except (TraceError, UnknownName, BackendConfigError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(CHECK_FAILED)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)

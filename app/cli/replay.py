@@ -6,14 +6,14 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from app.cli.console import stdout
-from app.cli.loading import config_option, json_option
+from app.cli.loading import CHECK_FAILED, INTERRUPTED, config_option, json_option, refuse_beside
 from app.cli.playing import (
     EMULATED,
     jobs_option,
@@ -23,6 +23,7 @@ from app.cli.playing import (
     problems_exit,
     progress,
     seeds_option,
+    writable,
 )
 from app.replay.baselines import missing
 from app.replay.books import LATENCIES
@@ -30,7 +31,9 @@ from app.replay.capacity import Attained
 from app.replay.faults import Fault, parse
 from app.replay.report import html
 from app.replay.runs import (
+    Interrupted,
     Replay,
+    Results,
     Run,
     UnknownName,
     capacity_of,
@@ -44,6 +47,9 @@ from app.replay.seeds import ORACLE, combined
 from app.replay.traces import Trace
 
 ALL = "all"
+NOT_WITH_CAPACITY = ("policies", "seeds", "load", "oracle", "decisions", "report")
+MANY_REQUESTS = 1_000_000
+"""More than that take minutes or hours: it is said before they are played."""
 
 
 def _faults(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[Fault, ...]:
@@ -73,11 +79,13 @@ def _faults(context: click.Context, option: click.Parameter, values: tuple[str, 
 @click.option(
     "--decisions",
     type=click.Path(dir_okay=False, path_type=Path),
+    callback=writable,
     help="Write a line per decision here; with one policy and one seed only.",
 )
 @click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
+    callback=writable,
     help="Write the results as one HTML file, too.",
 )
 @json_option
@@ -89,6 +97,8 @@ def command(
 ) -> None:  # fmt: skip
     """Replay TRACE in virtual time: what each policy would have cost, and which promises it would have kept."""
     replay = Replay(trace, path, model, load, limit, strict, faults)
+    if capacity:
+        refuse_beside("--capacity", NOT_WITH_CAPACITY, "it tries loads with the oracle and one seed, in this process")
     with problems_exit():
         names = _policies(replay, policies, oracle)
         if capacity:
@@ -97,13 +107,21 @@ def command(
         runs = [Run(name, seed, decisions) for name in names for seed in range(seeds)]
         if decisions is not None and len(runs) > 1:
             raise click.UsageError("--decisions takes one policy and one seed")
-        summary = described(replay, seeds, combined(_play(replay, runs, jobs, quiet=as_json)))
-        if report is not None:
-            report.write_text(html(summary), encoding="utf-8")
+        if (requests := len(trace_of(replay).arrivals) * load * len(runs)) > MANY_REQUESTS:
+            print(f"{requests:,.0f} requests are going to be played (requests x load x runs)", file=sys.stderr)
+        try:
+            results = _play(replay, runs, jobs, quiet=as_json)
+        except KeyboardInterrupt as error:
+            partly = error if isinstance(error, Interrupted) else Interrupted({}, 0, len(runs))
+            _interrupted(described(replay, seeds, combined(partly.results)), partly, as_json=as_json)
+        summary = described(replay, seeds, combined(results))
     if as_json:
         print(json.dumps(summary))
     else:
         show(summary, stdout())
+    problems = [run["journal_problem"] for by_seed in results.values() for run in by_seed.values()
+                if "journal_problem" in run]  # fmt: skip
+    _files_told(decisions, problems, report, summary)
 
 
 def _policies(replay: Replay, asked: Sequence[str], oracle: bool) -> list[str]:
@@ -120,9 +138,32 @@ def _policies(replay: Replay, asked: Sequence[str], oracle: bool) -> list[str]:
     return [*names, ORACLE] if oracle and ORACLE not in names else names
 
 
-def _play(
-    replay: Replay, runs: Sequence[Run], jobs: int, *, quiet: bool
-) -> Mapping[str, Mapping[int, Mapping[str, Any]]]:
+def _files_told(
+    decisions: Path | None, problems: Sequence[str], report: Path | None, summary: Mapping[str, Any]
+) -> None:
+    """Writes the report; exits 1 if a file could not be written. By now the results have been shown."""
+    said = [f"--decisions: {decisions} is not whole: {problem}" for problem in problems]
+    if report is not None:
+        try:
+            report.write_text(html(summary), encoding="utf-8")
+        except OSError as error:
+            said.append(f"--report: {report} could not be written: {error}")
+    if said:
+        print(*said, sep="\n", file=sys.stderr)
+        sys.exit(CHECK_FAILED)
+
+
+def _interrupted(summary: dict[str, Any], partly: Interrupted, *, as_json: bool) -> NoReturn:
+    """The runs that had finished, as results; exits 130."""
+    if as_json:
+        print(json.dumps({**summary, "interrupted": {"finished": partly.finished, "runs": partly.runs}}))
+    elif partly.finished:
+        show(summary, stdout())
+    print(f"interrupted: {partly.finished} of {partly.runs} runs", file=sys.stderr)
+    sys.exit(INTERRUPTED)
+
+
+def _play(replay: Replay, runs: Sequence[Run], jobs: int, *, quiet: bool) -> Results:
     with progress("replaying", len(runs), quiet=quiet) as done:
         return play_all(replay, runs, jobs, done)
 
@@ -192,6 +233,9 @@ def show(summary: Mapping[str, Any], console: Console) -> None:
         )
         for each in trace["skipped"][:10]:
             console.print(f"  line {each['line']}: {each['reason']}", highlight=False, markup=False)
+    if unknown := summary["policies"][0]["unknown_models"] if summary["policies"] else {}:
+        named = ", ".join(f"{count} x {name}" for name, count in unknown.items())
+        console.print(f"models not in this configuration, played as {summary['model']}: {named}", markup=False)
     table = Table()
     table.add_column("policy", no_wrap=True)
     for heading in ("requests", "$ / 1k good", "$ / M tokens", "in SLO", "good / s", "TTFT p50 ms", "p95",

@@ -99,17 +99,19 @@ def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) 
     source = _main(path, disk)
     _add_policies(source, _folder(path.parent, "policies", disk))
     config = validate.typed(_CONFIG, source.data, source)
+    profiles: dict[str, list[LatencyProfile]] = {}
     sheets, problems = _datasheets(path.parent, disk)
     if config is not None and not problems and not source.problems:
         by_score = discovery.pickers_by_score()
-        validate.cross_check(config, source, discovery.names(scorers), discovery.names(pickers), by_score)
+        beside = _policies_in(path.parent)
+        validate.cross_check(config, source, discovery.names(scorers), discovery.names(pickers), by_score, beside)
     if config is not None and not problems and not source.problems:
         trial.policies(config, source)
-        trial.backends([to_spec(backend) for backend in config.backends], sheets, source)
+        profiles = trial.backends([to_spec(backend) for backend in config.backends], sheets, source)
     problems = source.problems + problems
     if problems or config is None:
         raise ConfigError(list(dict.fromkeys(problems)))
-    warnings = validate.warnings(config)
+    warnings = (*validate.warnings(config), *trial.out_of_reach(config, profiles))
     files, positions = tuple(dict.fromkeys(disk.read)), Source(source.file, positions=source.positions)
     return LoadedConfig(path, config, sheets, _hash(config, sheets), _epoch(config, sheets), warnings, files, positions)
 
@@ -289,9 +291,20 @@ def _datasheets(folder: Path, disk: _Disk) -> tuple[Datasheets, list[str]]:
 
 def _folder(beside: Path, name: str, disk: _Disk) -> dict[Path, Source]:
     """The YAML files of a folder beside the configuration, else of the shipped one."""
-    folder = beside / name if (beside / name).is_dir() else shipped() / name
+    folder = _folder_of(beside, name)
     disk.read.extend((beside / name, folder))
     return {file: disk.parsed(file) for file in sorted(folder.glob("*.yaml"))}
+
+
+def _folder_of(beside: Path, name: str) -> Path:
+    return beside / name if (beside / name).is_dir() else shipped() / name
+
+
+def _policies_in(beside: Path) -> str:
+    """Where policies came from, for whoever misses one."""
+    folder = _folder_of(beside, "policies")
+    hides = "" if folder == shipped() / "policies" else ", which stands in for the shipped ones"
+    return f"{folder}{hides}"
 
 
 def _without_secrets(url: str) -> str:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import fields
 from ipaddress import ip_address
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from app.config import deciding, models
+from app.config import models
+from app.config.keys import Keys, keys_at
 from app.config.models import Config
-from app.config.source import Source
-from backends import datasheet
+from app.config.source import Source, dotted
 
 T = TypeVar("T")
 
 _MISSING = ("missing", "missing_argument")
+KEYS_LISTED = 16
 EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - recognised, not listened on
 
 
@@ -28,25 +28,36 @@ def typed(
     prefix: Sequence[str | int] = (),
     keys: Callable[[], Sequence[str]] | None = None,
 ) -> T | None:
-    """The value, or None with the problems added to the source; `keys()` are what an unknown key may have meant."""
+    """The value, or None with the problems added to the source.
+
+    `keys()` are what an unknown key may have meant, where the adapter's schema does not tell.
+    """
     try:
         return adapter.validate_python(data)
     except ValidationError as error:
+        schema = adapter.json_schema() if keys is None else {}
         listed = [(problem, _real_path(problem, data)) for problem in error.errors(include_url=False)]
         missing = {path for problem, path in listed if problem["type"] in _MISSING}
         for problem, path in listed:
             if problem["type"] == "too_short" and problem["input"]:
                 continue  # it only echoes that an item is wrong, which is reported where it stands
-            source.problems.append(
-                source.problem((*prefix, *path), _message(problem, path, missing, keys or _every_key))
-            )
+            known = keys_at(schema, path[:-1], data) if keys is None else Keys((), tuple(keys()))
+            source.problems.append(source.problem((*prefix, *path), _message(problem, path, missing, known)))
         return None
 
 
 def cross_check(
-    config: Config, source: Source, scorers: Sequence[str], pickers: Sequence[str], by_score: Collection[str]
+    config: Config,
+    source: Source,
+    scorers: Sequence[str],
+    pickers: Sequence[str],
+    by_score: Collection[str],
+    policies_from: str,
 ) -> None:
-    """References between parts; problems are added to the source. `by_score` are the pickers that need scorers."""
+    """References between parts; problems are added to the source.
+
+    `by_score` are the pickers that need scorers, `policies_from` says where policies were read from.
+    """
     check = _References(source)
     names: set[str] = set()
     served = {deployment.model for backend in config.backends for deployment in backend.deployments}
@@ -65,7 +76,7 @@ def cross_check(
             check.add(("models", name), "no backend serves this model")
         check.known(("models", name, "slo"), "SLO class", model.slo, config.slo)
         if model.policy is not None:
-            check.known(("models", name, "policy"), "policy", model.policy, config.policies)
+            check.known(("models", name, "policy"), "policy", model.policy, config.policies, policies_from)
         if model.reference_backend is not None:
             serving = [each.name for each in config.backends if any(d.model == name for d in each.deployments)]
             at_reference = ("models", name, "reference_backend")
@@ -77,7 +88,7 @@ def cross_check(
                 check.add(("models", name, "aliases", place), f"the name '{alias}' is taken")
             taken.add(alias)
     _check_aliases(config, taken, check)
-    check.known(("routing", "default_policy"), "policy", config.routing.default_policy, config.policies)
+    check.known(("routing", "default_policy"), "policy", config.routing.default_policy, config.policies, policies_from)
     for name, policy in config.policies.items():
         check.known(("policies", name, "picker", "use"), "picker", policy.picker.use, pickers)
         for place, scorer in enumerate(policy.scorers):
@@ -133,9 +144,10 @@ class _References:
     def add(self, path: Sequence[str | int], message: str) -> None:
         self._source.problems.append(self._source.problem(path, message))
 
-    def known(self, path: Sequence[str | int], what: str, name: str, known: Iterable[str]) -> None:
+    def known(self, path: Sequence[str | int], what: str, name: str, known: Iterable[str], source: str = "") -> None:
+        """`source` is where the known ones come from, if that is not the file itself."""
         if name not in known:
-            listed = ", ".join(sorted(known)) or "none"
+            listed = (", ".join(sorted(known)) or "none") + (f"; those in files are from {source}" if source else "")
             self.add(path, f"there is no {what} '{name}'{suggestion(name, known)} (there are: {listed})")
 
 
@@ -204,16 +216,13 @@ def _message(
     problem: Any,
     path: Sequence[str | int],
     missing: Iterable[Sequence[str | int]],
-    keys: Callable[[], Sequence[str]],
+    known: Keys,
 ) -> str:
     kind, text = problem["type"], str(problem["msg"])
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         # A key that is missing beside it is the likeliest to have been meant.
         wanted = [str(other[-1]) for other in missing if other[:-1] == path[:-1]]
-        name, known = str(path[-1]), keys()
-        if name in known and not suggestion(name, wanted):
-            return "not a key of this entry: another mode, type or kind has it"
-        return f"unknown key{suggestion(name, wanted) or suggestion(name, known)}"
+        return _unknown_key(path, wanted, known)
     if kind in _MISSING:
         return "is required"
     if kind == "union_tag_invalid":
@@ -222,6 +231,8 @@ def _message(
         near = suggestion(tag, tags)
         what = problem["ctx"]["discriminator"].strip("'")
         return f"there is no {what} '{tag}'{near} (there are: {', '.join(tags)})"
+    if kind == "too_short":
+        return "needs at least one entry"
     if kind == "union_tag_not_found":
         return f"needs a {problem['ctx']['discriminator']}"
     value = problem.get("input")
@@ -229,23 +240,16 @@ def _message(
     return text[:1].lower() + text[1:] + shown
 
 
-def _every_key() -> Sequence[str]:
-    """Every key any section knows: close enough for a suggestion, whatever section the mistake is in."""
-    named = (*vars(models).values(), *vars(deciding).values())
-    sections = [value for value in named if isinstance(value, type) and issubclass(value, BaseModel)]
-    sheets = (
-        datasheet.ChipSheet,
-        datasheet.Figure,
-        datasheet.FittedConstants,
-        datasheet.ModelSheet,
-        datasheet.Experts,
-        datasheet.LatentAttention,
-        datasheet.SlidingWindow,
-    )
-    return sorted(
-        {name for section in sections for name in section.model_fields}
-        | {field.name for sheet in sheets for field in fields(sheet)}
-    )
+def _unknown_key(path: Sequence[str | int], wanted: Sequence[str], known: Keys) -> str:
+    name = str(path[-1])
+    near = suggestion(name, wanted)
+    if name in (*known.own, *known.others) and not near:
+        return "not a key of this entry: another mode, type or kind has it"
+    if not near and name in known.below:
+        return f"unknown key; did you mean '{dotted((*path[:-1], known.below[name], name))}'?"
+    near = near or suggestion(name, known.own or known.others)
+    has = f" (there are: {', '.join(known.own)})" if 0 < len(known.own) <= KEYS_LISTED and not near else ""
+    return f"unknown key{near}{has}"
 
 
 def _secret(path: Sequence[str | int]) -> bool:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from statistics import fmean
 from typing import Any, NamedTuple
 
 from app.config.models import EmulatedBackendConfig
 from app.replay.records import NOWHERE, Served
-from app.replay.runs import Replay, Run, calm, config_of, play
+from app.replay.runs import Replay, Run, config_of, play
 from app.replay.seeds import Interval, interval
+from app.replay.workers import calm, deaf, workers
 
 FIGURES = (
     "good", "slo_attainment", "answered", "usd_per_1k_good", "forecast_usd", "token_spend_usd", "effective_usd",
@@ -99,11 +98,10 @@ def pairs(old: Side, new: Side, seeds: int, jobs: int, done: Callable[[], None])
     if jobs == 1 or seeds == 1:
         calm()
         return list(_each(map(pair, [old] * seeds, [new] * seeds, range(seeds)), done))
-    pool = ProcessPoolExecutor(min(jobs, seeds), mp_context=get_context("spawn"), initializer=calm)
-    try:
-        return list(_each(pool.map(pair, [old] * seeds, [new] * seeds, range(seeds)), done))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with workers(min(jobs, seeds)) as pool:
+        with deaf():
+            found = pool.map(pair, [old] * seeds, [new] * seeds, range(seeds))
+        return list(_each(found, done))
 
 
 def difference(found: Sequence[Pair]) -> dict[str, Any]:

@@ -149,15 +149,22 @@ def _azure_row(row: list[str]) -> Arrival:
     second, _, fraction = row[0].partition(".")
     if fraction and not fraction.isdecimal():
         raise ValueError(f"'{row[0]}' is not a time")
-    at_s = datetime.fromisoformat(second).replace(tzinfo=UTC).timestamp() + float(f"0.{fraction or 0}")
-    return _arrival(at_s, int(row[1]), int(row[2]))
+    try:
+        whole_s = datetime.fromisoformat(second).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        raise ValueError(f"'{row[0]:.60}' is not a time") from None
+    return _arrival(whole_s + float(f"0.{fraction or 0}"), *_lengths(row[1], row[2]))
 
 
 def _burstgpt_row(row: list[str]) -> Arrival:
-    prompt_tokens, completion_tokens = int(row[2]), int(row[3])
+    prompt_tokens, completion_tokens = _lengths(row[2], row[3])
     if completion_tokens == 0:
         raise _NotAnsweredError("failed: no response tokens")
-    return _arrival(float(row[0]), prompt_tokens, completion_tokens)._replace(model=row[1] or None)
+    try:
+        at_s = float(row[0])
+    except ValueError:
+        raise ValueError(f"'{row[0]:.60}' is not a time") from None
+    return _arrival(at_s, prompt_tokens, completion_tokens)._replace(model=row[1] or None)
 
 
 def _mooncake_row(fields: dict[str, Any]) -> Arrival:
@@ -192,6 +199,13 @@ def _arrival(at_s: float, prompt_tokens: int, completion_tokens: int) -> Arrival
     return Arrival(at_s, prompt_tokens, completion_tokens)
 
 
+def _lengths(prompt: str, completion: str) -> tuple[int, int]:
+    try:
+        return int(prompt), int(completion)
+    except ValueError:
+        raise ValueError(f"lengths must be whole numbers, not '{prompt:.30}' and '{completion:.30}'") from None
+
+
 def _whole(fields: dict[str, Any], name: str) -> int:
     value = fields[name]
     if type(value) is not int:
@@ -210,8 +224,14 @@ def _json(lines: Iterable[str], parse: Callable[[dict[str, Any]], Arrival]) -> I
             yield parse(fields)
         except KeyError as error:
             yield Skipped(number, f"{error.args[0]} is missing")
-        except (ValueError, RecursionError) as error:
-            yield Skipped(number, f"{type(error).__name__}: {error}")
+        except json.JSONDecodeError as error:
+            yield Skipped(number, f"not JSON from character {min(error.pos, len(line.rstrip())) + 1} on")
+        except ValueError as error:
+            yield Skipped(number, str(error))
+        except OverflowError:
+            yield Skipped(number, "a number is too large")
+        except RecursionError:
+            yield Skipped(number, "nested too deeply")
 
 
 def _fields(line: str) -> dict[str, Any] | None:

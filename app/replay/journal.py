@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from app.fleet.fleet import Fleet
 from app.routing.types import Decision, Reservation, RouteRequest
+
+
+class Lines:
+    """Lines of a new file. Where it takes no more (a full disk), `problem` says so and a run goes on without it."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises: OSError where it cannot be opened."""
+        self.problem: OSError | None = None
+        self._file = path.open("w", encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._file.close()
+        except OSError as failed:
+            self.problem = self.problem or failed
+
+    def write(self, text: str) -> None:
+        """Add it, unless the file has failed already."""
+        if self.problem is None:
+            try:
+                self._file.write(text)
+            except OSError as failed:
+                self.problem = failed
 
 
 class JournalDesk:
@@ -14,7 +44,7 @@ class JournalDesk:
     time ns, decision, prompt tokens, backend or -, reason, candidates, TTFT, its q90, TPOT, its q90 (s), cost (nUSD).
     """
 
-    def __init__(self, fleet: Fleet, lines: TextIO) -> None:
+    def __init__(self, fleet: Fleet, lines: Lines) -> None:
         self._fleet = fleet
         self._lines = lines
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +21,7 @@ from app.replay.bound import lower_bound
 from app.replay.capacity import BAR, Attained, capacity, described
 from app.replay.faults import Fault
 from app.replay.formats import Arrival
-from app.replay.journal import JournalDesk
+from app.replay.journal import JournalDesk, Lines
 from app.replay.load import scaled, span
 from app.replay.names import named
 from app.replay.oracle import Oracle
@@ -32,6 +30,8 @@ from app.replay.seeds import ORACLE
 from app.replay.simulation import Simulation
 from app.replay.stage import Stage, stage
 from app.replay.traces import Trace
+from app.replay.workers import calm as calm
+from app.replay.workers import deaf, workers
 from app.routing.predictor import forecaster
 
 ORACLE_MARGIN = 0.05
@@ -131,6 +131,7 @@ class Set(NamedTuple):
     model: str
     span_s: float
     unknown_models: Mapping[str, int]
+    lines: Lines | None = None
 
 
 def prepared(replay: Replay, run: Run, opened: ExitStack, told: Callable[[Served], None] | None = None) -> Set:
@@ -148,9 +149,8 @@ def prepared(replay: Replay, run: Run, opened: ExitStack, told: Callable[[Served
     if replay.model is not None:
         arrivals = [arrival._replace(model=None) for arrival in arrivals]
     books = Books(list(stood.servers))
-    desk = None
-    if run.journal is not None:
-        desk = JournalDesk(stood.fleet, opened.enter_context(run.journal.open("w", encoding="utf-8")))
+    lines = None if run.journal is None else opened.enter_context(Lines(run.journal))
+    desk = None if lines is None else JournalDesk(stood.fleet, lines)
     model = model_of(replay, loaded)
     planner = stood.planner
     arrivals, unknown_models = named(arrivals, planner.models, planner.aliases, model)
@@ -158,7 +158,7 @@ def prepared(replay: Replay, run: Run, opened: ExitStack, told: Callable[[Served
     if unknown := [fault.backend for fault in replay.faults if fault.backend not in stood.servers]:
         raise UnknownName(f"there is no emulated backend '{unknown[0]}' (there are: {', '.join(stood.servers)})")
     simulation.schedule(replay.faults)
-    return Set(stood, simulation, books, arrivals, model, span(trace.arrivals), unknown_models)
+    return Set(stood, simulation, books, arrivals, model, span(trace.arrivals), unknown_models, lines)
 
 
 def _both(told: Callable[[Served], None] | None, add: Callable[[Served], None]) -> Callable[[Served], None]:
@@ -175,6 +175,8 @@ def _both(told: Callable[[Served], None] | None, add: Callable[[Served], None]) 
 def play(replay: Replay, run: Run, told: Callable[[Served], None] | None = None) -> dict[str, Any]:
     """One run, summed up; the oracle's has the lower bound with it. `told` hears of each request as it ends.
 
+    `journal_problem` is there where decisions could not all be written down.
+
     Raises: TraceError; ConfigError; BackendConfigError; UnknownName; OSError.
     """
     with ExitStack() as opened:
@@ -182,6 +184,8 @@ def play(replay: Replay, run: Run, told: Callable[[Served], None] | None = None)
         made.simulation.run(made.arrivals, made.span_s / SLICES)
         summary = made.books.summary(made.span_s, made.simulation.worked())
         summary["unknown_models"] = dict(made.unknown_models)
+    if made.lines is not None and made.lines.problem is not None:
+        summary["journal_problem"] = str(made.lines.problem)
     if run.policy == ORACLE:
         fresh = stage(config_of(replay.config), run.seed, Ledgered())
         bound = lower_bound(fresh, made.arrivals, made.model)
@@ -240,46 +244,51 @@ def _oracle(stood: Stage, loaded: LoadedConfig) -> Oracle:
     return oracle
 
 
-def play_all(
-    replay: Replay, runs: Sequence[Run], jobs: int, done: Callable[[], None]
-) -> dict[str, dict[int, dict[str, Any]]]:
+Results = dict[str, dict[int, dict[str, Any]]]
+"""Summaries of runs, by policy and seed."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while runs were played: those that had finished, of how many."""
+
+    def __init__(self, results: Results, finished: int, runs: int) -> None:
+        super().__init__()
+        self.results, self.finished, self.runs = results, finished, runs
+
+
+def play_all(replay: Replay, runs: Sequence[Run], jobs: int, done: Callable[[], None]) -> Results:
     """Every run, by policy and seed in the order given; `done` is called after each.
 
-    Raises: as `play`.
+    Raises: as `play`; Interrupted.
     """
-    found = dict(_each(replay, runs, jobs, done))
-    results: dict[str, dict[int, dict[str, Any]]] = {}
+    found: dict[Run, dict[str, Any]] = {}
+    try:
+        for run, summary in _each(replay, runs, jobs):
+            found[run] = summary
+            done()
+    except KeyboardInterrupt:
+        raise Interrupted(_in_order(runs, found), len(found), len(runs)) from None
+    return _in_order(runs, found)
+
+
+def _in_order(runs: Sequence[Run], found: Mapping[Run, dict[str, Any]]) -> Results:
+    results: Results = {}
     for run in runs:
-        results.setdefault(run.policy, {})[run.seed] = found[run]
+        if run in found:
+            results.setdefault(run.policy, {})[run.seed] = found[run]
     return results
 
 
-def calm() -> None:
-    """Let the cyclic collector run seldom, as the gateway does: a twentieth of a run's time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
-
-
-def _each(
-    replay: Replay, runs: Sequence[Run], jobs: int, done: Callable[[], None]
-) -> Iterator[tuple[Run, dict[str, Any]]]:
+def _each(replay: Replay, runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, dict[str, Any]]]:
     if jobs == 1 or len(runs) == 1:
         calm()
         for run in runs:
             yield run, play(replay, run)
-            done()
         return
-    # A child that is spawned has no copy of this process's threads' locks.
-    pool = ProcessPoolExecutor(min(jobs, len(runs)), mp_context=get_context("spawn"), initializer=calm)
-    try:
+    with workers(min(jobs, len(runs))) as pool:
         # The oracle takes longest, so it begins first.
-        asked = {
-            pool.submit(play, replay, run): run
-            for run in chain((r for r in runs if r.policy == ORACLE), (r for r in runs if r.policy != ORACLE))
-        }
+        order = chain((r for r in runs if r.policy == ORACLE), (r for r in runs if r.policy != ORACLE))
+        with deaf():
+            asked = {pool.submit(play, replay, run): run for run in order}
         for finished in as_completed(asked):
             yield asked[finished], finished.result()
-            done()
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -76,6 +76,13 @@ def test_another_backend_takes_requests_and_money_changes(old: Path, new: Path, 
     assert back["moves"] == [{"from": "mi300x", "to": "h100", "requests": found["moved"]["requests"]}]
 
 
+def test_both_policies_are_named_where_they_differ(old: Path, new: Path, trace: Path) -> None:
+    new.write_text(FLEET + OTHER + "routing: {default_policy: round-robin}\n")
+    arguments = ("--trace", trace, "--limit", "5")
+    assert "policy cheapest-slo (old) and round-robin (new), seeds 1" in run(old, new, *arguments).stdout
+    assert "policy cheapest-slo, seeds 1" in run(new, old, *arguments, "--policy", "cheapest-slo").stdout
+
+
 def test_people_read_it_too(old: Path, new: Path, trace: Path) -> None:
     result = run(old, new, "--trace", trace, "--limit", "20", "--load", "0.5", "--seeds", "2", "--jobs", "1")
     assert result.exit_code == 0

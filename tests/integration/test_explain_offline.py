@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -82,12 +83,50 @@ def test_a_state_of_another_configuration_is_warned_of_and_one_that_is_none_refu
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--id", "d-1", "--state", "STATE"), ("--id", "d-1", "-c", "STATE"), ("--state", "no such file")],
+    [
+        ("--id", "d-1", "--state", "STATE"),
+        ("--id", "d-1", "-c", "STATE"),
+        ("--id", "d-1", "--model", "m"),
+        ("--state", "no such file"),
+        ("--state", "STATE", "--url", "http://127.0.0.1:9"),
+        ("-c", "STATE", "--url", "http://127.0.0.1:9"),
+        ("--prompt", "hi", "--prompt-tokens", "5"),
+    ],
 )
 def test_what_does_not_go_together_is_a_usage_error(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     state = tmp_path / "state.json"
     state.write_text("{}")
     assert explain(*[str(state) if each == "STATE" else each for each in arguments])[0] == 2
+
+
+SMALL = """
+version: 1
+slo: {interactive: {ttft_ms: 1000, tpot_ms: 50}}
+models: {llama-3.1-8b: {}}
+backends:
+  - {name: h100, kind: gpu, chip: h100, chips: 1, deployments: [{model: llama-3.1-8b, precision: fp8}], drained: false,
+     pricing: {type: chip_hours, usd_per_chip_hour: 3.99, source: test, confidence: assumed}}
+"""
+
+
+async def test_without_a_model_the_first_configured_one_is_meant(tmp_path: Path) -> None:
+    path = tmp_path / "turnout.yaml"
+    path.write_text(SMALL + f"ledger: {{path: {tmp_path / 'ledger.sqlite3'}}}\n")
+    code, out, _ = explain("-c", str(path))
+    assert (code, "llama-3.1-8b: about" in out) == (0, True)
+    async with running(load(path)) as at:
+        code, out, _ = await asyncio.to_thread(explain, "--url", at.url)
+    assert (code, "llama-3.1-8b: about" in out) == (0, True)
+
+
+async def test_nobody_can_serve_it_exits_1(tmp_path: Path) -> None:
+    path = tmp_path / "turnout.yaml"
+    path.write_text(SMALL.replace("drained: false", "drained: true") + f"ledger: {{path: {tmp_path / 'l.sqlite3'}}}\n")
+    code, out, _ = explain("-c", str(path))
+    assert (code, "nobody can serve this" in out) == (1, True)
+    async with running(load(path)) as at:
+        code, out, _ = await asyncio.to_thread(explain, "--url", at.url, "--json")
+    assert (code, json.loads(out)["chosen"]) == (1, None)
 
 
 def test_an_unknown_model_is_said(tmp_path: Path) -> None:

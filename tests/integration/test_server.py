@@ -155,7 +155,8 @@ def test_a_taken_port_is_one_line_and_exit_1(tmp_path: Path) -> None:
             env={**os.environ, "PYTHONPATH": root},
         )
     assert done.returncode == 1
-    assert "cannot listen" in done.stderr
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use; for another port: --port N" in done.stderr
+    assert "server.port in a configuration (make run CONFIG=FILE)" in done.stderr
     assert "Traceback" not in done.stderr
 
 

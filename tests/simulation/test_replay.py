@@ -251,6 +251,27 @@ def test_unknown_names_are_errors(tmp_path: Path, arguments: list[str], says: st
     assert says in result.stderr
 
 
+@pytest.mark.parametrize("option", ["--report", "--decisions"])
+def test_a_file_that_cannot_be_written_is_said_before_anything_is_played(tmp_path: Path, option: str) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text("not even looked at")
+    result = CliRunner().invoke(main, ["replay", str(trace), option, str(tmp_path / "nowhere" / "out")])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"there is no folder '{tmp_path / 'nowhere'}'" in result.stderr.replace("\n", "")
+
+
+@pytest.mark.parametrize("option", ["--report", "--decisions"])
+def test_results_are_shown_though_a_file_fails(tmp_path: Path, option: str) -> None:
+    if not Path("/dev/full").is_char_device():
+        pytest.skip("no /dev/full on this system")
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text("\n".join(json.dumps(own(arrival)) for arrival in synthetic(150, 5)))
+    result = CliRunner().invoke(main, ["replay", str(trace), option, "/dev/full"], catch_exceptions=False)
+    assert result.exit_code == 1
+    assert "cheapest-slo" in result.stdout
+    assert f"{option}: /dev/full" in result.stderr
+
+
 def test_what_is_no_trace_is_an_error(tmp_path: Path) -> None:
     trace = tmp_path / "trace.csv"
     trace.write_text("hello\n")
@@ -291,3 +312,35 @@ def test_capacity_is_told_with_what_it_rests_on(small: Path, tmp_path: Path) -> 
     assert found["capacity"]["load"] > 1
     assert found["capacity"]["seed"] == 0
     assert len(found["trace"]["hash"]) == len(found["config"]) == 12
+
+
+@pytest.mark.parametrize(
+    "ignored",
+    [
+        ("--policy", "round-robin"),
+        ("--seeds", "2"),
+        ("--load", "2"),
+        ("--oracle",),
+        ("--decisions", "d"),
+        ("--report", "r"),
+    ],
+)
+def test_what_the_search_for_capacity_would_ignore_is_refused(tmp_path: Path, ignored: tuple[str, ...]) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text("not even looked at")
+    result = CliRunner().invoke(main, ["replay", str(trace), "--capacity", *ignored])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{ignored[0]} does not go with --capacity" in result.stderr
+
+
+@pytest.mark.parametrize(("most", "said"), [(119, True), (120, False)])
+def test_how_many_requests_is_said_where_they_are_very_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, said: bool
+) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text("".join(json.dumps(own(arrival)) + "\n" for arrival in synthetic(30, 5)))
+    monkeypatch.setattr("app.cli.replay.MANY_REQUESTS", most)
+    command = ["replay", str(trace), "--load", "2", "--seeds", "2", "--jobs", "1", "--json"]
+    result = CliRunner().invoke(main, command, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert ("120 requests are going to be played" in result.stderr) is said

@@ -141,8 +141,22 @@ def test_the_smallest_useful_file_loads(tmp_path: Path) -> None:
         ("version: 1", "version: 1\naliases: {p: {llama-3.1-8b: 0}}", "2:11: aliases.p: at least one weight must be more"),
         ("version: 1", "version: 1\naliases: {p: {llama-3.1-8b: -1}}", "2:15: aliases.p.llama-3.1-8b: input should be greater"),
         ("version: 1", "version: 1\naliases: {llama-3.1-8b: llama-3.1-8b}", "2:11: aliases.llama-3.1-8b: the name 'llama-3.1-8b' is taken"),
-        ("version: 1", "version: 1\naliases: {p: {}}", "2:11: aliases.p: dictionary should have at least 1 item"),
+        ("version: 1", "version: 1\naliases: {p: {}}", "2:11: aliases.p: needs at least one entry"),
         ("version: 1", "version: 1\naliases: {p: [a]}", "2:11: aliases.p: input should be a valid string"),
+        ("version: 1", "version: 1\nrouting: {epsilon: 3}", "2:11: routing.epsilon: unknown key; did you mean 'routing.exploration.epsilon'?"),
+        ("version: 1", "version: 1\nport: 80", "2:1: port: unknown key; did you mean 'server.port'?"),
+        ("version: 1", "version: 1\ncache: {type: off, max_bytes: 5}", "2:20: cache.max_bytes: not a key of this entry: an"),
+        ("chips: 1", "chips: 1\n    urll: http://x", "11:5: backends[0].urll: unknown key (there are: name, pricing,"),
+        (
+            "version: 1",
+            "version: 1\npolicies: {mine: {filters: [], picker: {use: cheapest_feasible}}}",
+            "2:19: policies.mine.filters: unknown key (there are: description, scorers, picker)",
+        ),
+        (
+            "version: 1",
+            "version: 1\npolicies: {mine: {scorer: [], picker: {use: cheapest_feasible}}}",
+            "2:19: policies.mine.scorer: unknown key; did you mean 'scorers'?",
+        ),
         ("version: 1", "version: [1", "2:4: did not find expected"),
         ("version: 1", "version: *nowhere", "1:10: found undefined alias"),
     ],
@@ -206,6 +220,25 @@ def test_secrets_from_files_are_read_in_every_file(tmp_path: Path) -> None:
     policy = tmp_path / "policies" / "cheapest-slo.yaml"
     policy.write_text(f"description: ${{file:{tmp_path}/secret}}\npicker: {{use: cheapest_feasible}}\n")
     assert load(write(tmp_path, GOOD)).config.policies["cheapest-slo"].description == "a word"
+
+
+def test_a_list_or_section_without_an_entry_is_said_in_words(tmp_path: Path) -> None:
+    text = GOOD[: GOOD.index("models:")] + "models: {}\nbackends: []\n"
+    assert problems(tmp_path, text) == [
+        "4:1: models: needs at least one entry",
+        "5:1: backends: needs at least one entry",
+    ]
+
+
+def test_a_policy_that_is_missing_is_said_with_the_folder_they_came_from(tmp_path: Path) -> None:
+    wrong = GOOD + "routing: {default_policy: nobody}\n"
+    assert problems(tmp_path, wrong)[0].endswith(f"; those in files are from {shipped() / 'policies'})")
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "mine.yaml").write_text("picker: {use: cheapest_feasible}\n")
+    (problem,) = problems(tmp_path, GOOD)
+    folder = tmp_path / "policies"
+    assert "there is no policy 'cheapest-slo' (there are: mine; those in files are from" in problem
+    assert problem.endswith(f" {folder}, which stands in for the shipped ones)")
 
 
 def test_every_mistake_is_reported_at_once(tmp_path: Path) -> None:
