@@ -106,9 +106,7 @@ def _forecast(
     priced: int,
     known_ns: int | None = None,
 ) -> list[Prediction]:
-    """One pass over the views; `priced` says which of their price lists holds, `known_ns` as of when corrections are:
-    as of the time foretold, unless said.
-    """
+    """One pass over the views; `priced` says which price list holds, `known_ns` as of when corrections are (now)."""
     known_ns = now_ns if known_ns is None else known_ns
     choices, prompt_tokens, blocks = request.choices, request.prompt_tokens, request.blocks
     answer_tokens = request.completion_tokens / choices

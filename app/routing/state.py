@@ -377,10 +377,7 @@ class RoutingState:
             learned.learn_ttft(prediction, outcome.ttft_s, now_ns)
         tokens = outcome.completion_tokens or FEWEST_FOR_PACE
         if outcome.tpot_s and prediction.prior_tpot_s > 0 and prediction.decode_s > 0 and tokens >= FEWEST_FOR_PACE:
-            reading_s = 0.0
-            if view.profile.prefill != "parallel":  # there nobody is held up
-                elsewhere_ns = outcome.tpot_s * (tokens - 1) * self.load(view.name).others.reading_s * 1e9
-                reading_s = max(0.0, outcome.reading_s) + elsewhere_ns / READING_TAU_NS
+            reading_s = 0.0 if view.profile.prefill == "parallel" else max(0.0, outcome.reading_s)
             learned.learn_tpot(prediction, outcome.tpot_s, tokens, reading_s, now_ns)
         length = self.length(view.model)
         if outcome.prompt_tokens:

@@ -6,7 +6,7 @@ import pytest
 
 from app.routing.predictor import predict
 from app.routing.slo import MOST_HARM_LOOKED_AT, harm_allowed
-from app.routing.state import READING_TAU_NS, Others, RoutingState
+from app.routing.state import RoutingState
 from app.routing.types import Reservation
 from tests.builders import make_candidate, make_outcome, make_profile, make_request, make_view
 
@@ -79,24 +79,6 @@ def test_lengths_are_learned_from_usage() -> None:
         state.observe(make_outcome(prompt_chars=600, prompt_tokens=100, completion_tokens=50), 0)
     assert state.length("m").characters_per_token == pytest.approx(6.0, rel=0.01)
     assert state.length("m").completion_tokens == pytest.approx(50, rel=0.05)
-
-
-@pytest.mark.parametrize("own_share", [1.0, 0.5, 0.125])
-def test_reading_for_other_processes_is_no_fault_of_the_prior_either(own_share: float) -> None:
-    """A backend at work for the half of its time on prompts, of which this process sent a part."""
-    state, request, view = RoutingState(), make_request(), make_view()
-    load, tokens = state.load(view.name), 201
-    now_ns, alone_s = 0, predict(request, view, state, "reference").decode_s
-    others_s = 0.5 * (1.0 - own_share) * READING_TAU_NS / 1e9
-    for number in range(200):
-        load.others = Others(1, 1000, 0, others_s)
-        load.reading_s, load.reading_ns, now_ns = 0.5 * own_share * READING_TAU_NS / 1e9, now_ns, number * 10**8
-        load.sequences = 1
-        chosen = make_candidate(view)._replace(prediction=predict(request, view, state, "reference", now_ns))
-        own_s = 0.5 * own_share * 2 * alone_s * (tokens - 1)
-        outcome = make_outcome(chosen=chosen, tpot_s=2 * alone_s, completion_tokens=tokens, reading_s=own_s)
-        state.observe(outcome, now_ns)
-    assert predict(request, view, state, "reference", now_ns).tpot_s == pytest.approx(2 * alone_s, rel=0.15)
 
 
 def test_a_first_token_after_its_prefix_table_was_forgotten() -> None:
