@@ -27,6 +27,7 @@ its promise; then it is decided a last time, without that way out. Negative prio
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Protocol
 
 from app.dispatch.admission import Place, cost_of
@@ -34,6 +35,7 @@ from app.dispatch.commands import Ask, Command, Drop, Hold, Refuse, Serve, Wake,
 from app.dispatch.refusals import nobody, turned_away
 from app.dispatch.terms import CHEAP_RETRY, Terms
 from app.errors import from_backend
+from app.routing.filters.context import ESTIMATE_TOLERANCE
 from app.routing.types import Decision, Prediction, Reservation, RouteRequest
 from backends import errors
 from backends.errors import BackendError
@@ -232,7 +234,11 @@ class Dispatch:
             self._widened = True
             room = chosen.view.context_tokens
             exclude |= {each.view.name for each in decision.candidates if each.view.context_tokens <= room}
-            if exclude >= {each.view.name for each in decision.candidates}:
+            if decision.unseen:  # how much those have room for the context filter knows
+                least = ceil(room * ESTIMATE_TOLERANCE)
+                longest = max(self._route.longest_prompt_tokens, least)
+                self._route = self._route._replace(longest_prompt_tokens=longest)
+            elif exclude >= {each.view.name for each in decision.candidates}:
                 return None
         else:
             spent = self._failures >= terms.max_attempts or not terms.retries.may(_price(error), now_ns)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 
 from app.dispatch.admission import Admission
-from app.dispatch.commands import Drop, Hold, Refuse, Serve, Wake
+from app.dispatch.commands import Ask, Drop, Hold, Refuse, Serve, Wake
 from app.dispatch.machine import Dispatch
 from app.dispatch.terms import Guard, Hedge, Terms
-from app.routing.types import Slo
+from app.fleet.fleet import Fleet
+from app.fleet.receipts import Receipts
+from app.routing.types import CostForecast, Slo
 from backends import errors
-from tests.builders import make_request
+from tests.builders import make_policy, make_request, make_snapshot, make_view
+from tests.fakes import ScriptedBackend
 from tests.unit.dispatch.playbook import S, ScriptedDesk, dispatch, told
 
 Q90_S = make_request() and ScriptedDesk("a").candidates[0].prediction.ttft_q90_s
@@ -279,3 +282,24 @@ def test_arrival_is_when_it_began_unless_it_is_known_better() -> None:
         desk = ScriptedDesk("a")
         Dispatch(make_request(arrived_ns=given), "chat", desk, Terms(guard=Guard()), True).begin(7)
         assert desk.asked[0].arrived_ns == expected
+
+
+@pytest.mark.parametrize("widest", [8192, 16384])
+def test_that_holds_for_backends_the_decision_did_not_look_at(widest: int) -> None:
+    """A real desk: the cheapest is looked at alone."""
+    sizes = {"a": 8192, "b": 8192, "c": widest}
+    views = [
+        make_view(name, context_tokens=size, cost=CostForecast(100.0 * 2**place, 800.0 * 2**place))
+        for place, (name, size) in enumerate(sizes.items())
+    ]
+    backends = {name: ScriptedBackend(name) for name in sizes}
+    desk = Fleet(backends, make_snapshot(*views), {"cheapest-slo": make_policy()}, Receipts(10, "d-"), 0)
+    made = Dispatch(make_request(prompt_tokens=8000, slo=Slo(10.0, 0.05)), "chat", desk, Terms(retry_floor=0.0), True)
+    ask = made.begin(0)[0]
+    assert isinstance(ask, Ask)
+    assert ask.decision.unseen == ("b", "c")
+    after = made.failed(1, errors.ContextExceeded("long"), 0)
+    if widest > 8192:
+        assert told(after)[0] == ("ask", "c", "context")
+    else:
+        assert code(after[0]) == "context_length_exceeded"
