@@ -113,6 +113,15 @@ class Load:
         own_s, others_s = self.tightest_tpot_slo_s, self.others.tightest_tpot_slo_s
         return own_s if others_s is None or (own_s is not None and own_s < others_s) else others_s
 
+    def beside(self, others: Others) -> Load:
+        """The same own load beside others."""
+        load = Load()
+        load.begun, load.heard, load.others, load.reading = self.begun, self.heard, others, self.reading
+        load.pending_prompt_tokens, load.resident_tokens = self.pending_prompt_tokens, self.resident_tokens
+        load.reading_ns, load.reading_s, load.sequences = self.reading_ns, self.reading_s, self.sequences
+        load.tightest_tpot_slo_s, load.tpot_slos = self.tightest_tpot_slo_s, self.tpot_slos
+        return load
+
     def join(self, reservation: Reservation, now_ns: int) -> None:
         """One request more."""
         self.sequences += reservation.sequences

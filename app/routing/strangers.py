@@ -8,7 +8,6 @@ comparison: a figure is compared with its like, and what is not known is not zer
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 
 from app.routing.state import Load, RoutingState
 from app.routing.types import BackendView
@@ -27,9 +26,9 @@ def loads_with_strangers(state: RoutingState, views: Sequence[BackendView], now_
         strangers = told.running + told.waiting - load.sequences - others.sequences
         if strangers <= 0:
             continue
-        load = loads[name] = copy(load)
-        load.others = others._replace(
+        more = others._replace(
             sequences=others.sequences + strangers,
             resident_tokens=others.resident_tokens + strangers * REFERENCE_CONTEXT_TOKENS,
         )
+        loads[name] = load.beside(more)
     return loads

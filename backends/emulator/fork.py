@@ -2,20 +2,24 @@
 
 The copy shares nothing that either of them changes, so that running it ahead is never noticed by the original. Without
 noise its steps take what the physics say; the step in progress keeps the time it was given.
+
+Everything is copied attribute by attribute: it is faster than `copy.copy`, which besides knows nothing of the classes
+of a compiled build. A test asks that none be forgotten.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from typing import NamedTuple
 
 from backends.emulator.batch import Batch
+from backends.emulator.cold import ColdEngine
 from backends.emulator.engine import Engine
 from backends.emulator.jobs import Job, Lane
 from backends.emulator.kv_cache import KvCache
 from backends.emulator.prefix_cache import PrefixCache, Run
+from backends.emulator.segment import Segment
 from backends.emulator.waiting import WaitingLine
 
 _GONE = Lane(0, 1)
@@ -119,13 +123,12 @@ def fork(engine: Engine, *, noisy: bool = False) -> Engine:
 
 
 def _forked(engine: Engine, *, noisy: bool) -> tuple[Engine, dict[Job, Job]]:
-    twin = copy(engine)
-    twin.news = None
+    twin = _counters(engine, _blank(engine))
     runs, kv = _kv(engine._kv)
     copies = _Copies(runs)
     twin._kv = kv
     twin._pace = engine._pace.fork(noisy=noisy)
-    twin._segment = copy(engine._segment)
+    twin._segment = _segment(engine._segment)
     twin._chunks = list(engine._chunks)
     twin._admitted = dict.fromkeys([copies.job(job) for job in engine._admitted])
     twin._waiting = _waiting(engine._waiting, copies)
@@ -133,6 +136,27 @@ def _forked(engine: Engine, *, noisy: bool) -> tuple[Engine, dict[Job, Job]]:
     twin._ahead = [copies.job(job) for job in engine._ahead]
     twin._batch = _batch(engine._batch, copies)
     return twin, copies.jobs
+
+
+def _blank(engine: Engine) -> Engine:
+    """An empty engine of the same making."""
+    physics, traits = engine._pace.physics, engine._traits
+    if not isinstance(engine, ColdEngine):
+        return Engine(physics, traits, 0, 0.0, 0.0)
+    twin = ColdEngine(engine._cold_start, physics, traits, 0, 0.0, 0.0)
+    twin._warm_ns = engine._warm_ns
+    return twin
+
+
+def _counters(engine: Engine, twin: Engine) -> Engine:
+    twin.busy_ns, twin.steps = engine.busy_ns, engine.steps
+    twin.preemptions, twin.recomputed_tokens = engine.preemptions, engine.recomputed_tokens
+    twin.prefix_queries_tokens, twin.prefix_hits_tokens = engine.prefix_queries_tokens, engine.prefix_hits_tokens
+    twin._chunk_tokens, twin._decoding = engine._chunk_tokens, engine._decoding
+    twin._reserved_lanes, twin._carry_ns = engine._reserved_lanes, engine._carry_ns
+    twin._end_ns, twin._now_ns = engine._end_ns, engine._now_ns
+    twin._idle_ns, twin._idle_since_ns = engine._idle_ns, engine._idle_since_ns
+    return twin
 
 
 def _step(ahead: Engine) -> None:
@@ -172,7 +196,7 @@ class _Copies:
 
 
 def _job(job: Job) -> Job:
-    """A copy with the same lanes, attribute by attribute: `copy.copy` takes four times as long."""
+    """A copy with the same lanes."""
     twin = Job(job.prompt_tokens, job.lengths, job.priority, job.prefix, job.queued_ns)
     twin.scheduled_ns = job.scheduled_ns
     twin.first_token_ns = job.first_token_ns
@@ -200,8 +224,18 @@ def _lane(lane: Lane) -> Lane:
     return twin
 
 
+def _segment(segment: Segment) -> Segment:
+    twin = Segment()
+    twin.start_ns, twin.anchor_ns = segment.start_ns, segment.anchor_ns
+    twin.first_ns, twin.slope_ns = segment.first_ns, segment.slope_ns
+    twin.steps, twin.done = segment.steps, segment.done
+    return twin
+
+
 def _batch(batch: Batch, copies: _Copies) -> Batch:
-    twin = copy(batch)
+    twin = Batch()
+    twin.lanes, twin.context_tokens, twin.count = batch.lanes, batch.context_tokens, batch.count
+    twin.share_sum_ns, twin._joins, twin._stale = batch.share_sum_ns, batch._joins, batch._stale
     lanes = copies.lanes
     # Entries of lanes that have left this admission say nothing but how stale the heap is.
     twin._ends = [
@@ -222,7 +256,8 @@ def _waiting(line: WaitingLine, copies: _Copies) -> WaitingLine:
 
 
 def _kv(kv: KvCache) -> tuple[dict[Run, Run], KvCache]:
-    twin = copy(kv)
+    twin = KvCache(kv.room * kv.block, kv.block)
+    twin.held, twin.lanes, twin._laps = kv.held, kv.lanes, kv._laps
     twin._ring = list(kv._ring)
     runs, twin.prefix = _prefix(kv.prefix)
     return runs, twin
@@ -230,7 +265,8 @@ def _kv(kv: KvCache) -> tuple[dict[Run, Run], KvCache]:
 
 def _prefix(cache: PrefixCache) -> tuple[dict[Run, Run], PrefixCache]:
     """Every run anew: the parent of a run may be one that is no head any more, so the chains are followed."""
-    twin = copy(cache)
+    twin = PrefixCache()
+    twin.held_blocks, twin.idle_blocks = cache.held_blocks, cache.idle_blocks
     runs: dict[Run, Run] = {}
     for run in cache._heads.values():
         chain: list[Run] = []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from copy import copy
 from math import exp, sqrt
 from statistics import NormalDist
 from typing import Protocol
@@ -42,12 +41,13 @@ class StepPhysics(Protocol):
 class Pace:
     """Times of steps, with everything that makes them so; owns the engine's only random numbers."""
 
-    __slots__ = ("_bits", "_compiled", "_decode_sigma", "_physics", "_prefill_sigma", "_random", "_shapes")
+    __slots__ = ("_bits", "_compiled", "_decode_sigma", "_prefill_sigma", "_random", "_shapes", "_traits", "physics")
 
     def __init__(
         self, physics: StepPhysics, traits: Traits, seed: int, prefill_noise: float, decode_noise: float
     ) -> None:
-        self._physics = physics
+        self.physics = physics
+        self._traits = traits
         self._shapes = traits.static_shapes
         self._prefill_sigma = prefill_noise if traits.noisy else 0.0
         self._decode_sigma = decode_noise if traits.noisy else 0.0
@@ -57,20 +57,17 @@ class Pace:
 
     def fork(self, *, noisy: bool) -> Pace:
         """An independent copy: with the same noise to come, or with none."""
-        twin = copy(self)
+        prefill, decode = (self._prefill_sigma, self._decode_sigma) if noisy else (0.0, 0.0)
+        twin = Pace(self.physics, self._traits, 0, prefill, decode)
         twin._compiled = set(self._compiled)
         if noisy:
-            twin._random = random.Random()
             twin._random.setstate(self._random.getstate())
-            twin._bits = twin._random.getrandbits
-        else:
-            twin._prefill_sigma = twin._decode_sigma = 0.0
         return twin
 
     def decode(self, lanes: int, context_tokens: int, steps: int) -> tuple[float, float]:
         """(nanoseconds of the first of so many steps, how many more each further one takes)."""
         padded = lanes if self._shapes is None else self._shapes.batch_bucket(lanes)
-        base_s, per_token_s = self._physics.decode_line(padded, context_tokens)
+        base_s, per_token_s = self.physics.decode_line(padded, context_tokens)
         scale = NS_PER_S
         if self._decode_sigma:
             sigma = self._decode_sigma / sqrt(steps)
@@ -88,7 +85,7 @@ class Pace:
             if bucket > shapes.warm_prompt_tokens and bucket not in self._compiled:
                 self._compiled.add(bucket)
                 extra_s = shapes.compile_s
-        seconds = self._physics.step_s(lanes, context_tokens, reads)
+        seconds = self.physics.step_s(lanes, context_tokens, reads)
         if self._prefill_sigma:
             sigma = self._prefill_sigma
             seconds *= exp(sigma * (NORMAL[self._bits(QUANTILE_BITS)] - 0.5 * sigma))

@@ -43,8 +43,8 @@ class Slowed:
 def slow(server: Server, factor: float) -> None:
     """From the next step on a server's engine takes `factor` times what its physics says (1 = it is well again)."""
     pace = server.engine._pace
-    usual = pace._physics.usual if isinstance(pace._physics, Slowed) else pace._physics
-    pace._physics = usual if factor == 1.0 else Slowed(usual, factor)
+    usual = pace.physics.usual if isinstance(pace.physics, Slowed) else pace.physics
+    pace.physics = usual if factor == 1.0 else Slowed(usual, factor)
 
 
 def with_events(arrivals: Sequence[Arrival], events: Mapping[float, Callable[[], None]]) -> Iterator[Arrival]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.routing.predictor import predict
-from app.routing.state import RoutingState, Scraped
+from app.routing.state import Load, Others, RoutingState, Scraped
 from app.routing.strangers import loads_with_strangers
 from app.routing.types import Reservation
 from tests.builders import make_profile, make_request, make_view
@@ -35,3 +35,14 @@ def test_one_stale_report_makes_all_of_them_unknown() -> None:
     assert loads_with_strangers(state, (A, B), S)["b"].others.sequences == 48
     assert loads_with_strangers(state, (A, B), 3 * S) is state.loads
     assert loads_with_strangers(state, (A,), 3 * S)["a"].others.sequences == 10, "b is not in this comparison"
+
+
+def test_a_load_beside_others_is_the_same_in_all_else() -> None:
+    load = Load()
+    for number, name in enumerate(Load.__slots__):
+        setattr(load, name, number)
+    others = Others(sequences=7)
+    twin = load.beside(others)
+    assert {name: getattr(twin, name) for name in Load.__slots__} == {
+        name: others if name == "others" else number for number, name in enumerate(Load.__slots__)
+    }
