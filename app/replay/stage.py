@@ -66,7 +66,9 @@ class Server:
         parts = MOONCAKE_BLOCK_TOKENS // self.block_tokens
         if not parts:
             return None
-        names = [block * parts + part for block in blocks for part in range(parts)]
+        names: list[int] = []
+        for block in blocks:
+            names.extend(range(block * parts, (block + 1) * parts))
         del names[prompt_tokens // self.block_tokens :]
         return names
 

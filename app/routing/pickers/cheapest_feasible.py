@@ -19,7 +19,7 @@ from app.routing.draws import by_lot, two_of
 from app.routing.field import Field
 from app.routing.hysteresis import Hysteresis, settled
 from app.routing.overload import OverloadRules, none_feasible
-from app.routing.patience import patient
+from app.routing.patience import in_time, patient, spare_s
 from app.routing.plugins import Pick, Picker, Turn
 from app.routing.types import Candidate, RouteRequest
 
@@ -79,14 +79,16 @@ def make(
         return Pick(winner, reason, _saving(costs, costs[feasible.index(winner)], turn.next_nusd), note)
 
     if hysteresis is None:  # whom that holds back is known only when all have been looked at
-        pick.seek = partial(_seek, band, stay, worth if patience else inf)  # type: ignore[attr-defined]
+        pick.seek = partial(_seek, band, stay, patience, worth if patience else inf)  # type: ignore[attr-defined]
     return pick
 
 
-def _seek(band: float, stay: float, worth: float, request: RouteRequest, field: Field, turn: Turn) -> None:
+def _seek(
+    band: float, stay: float, patience: float, worth: float, request: RouteRequest, field: Field, turn: Turn
+) -> None:
     """In order of price until one keeps every promise. Of those that may win then: the incumbent, if it is near enough,
     and those tied, in the order of their lots, until two keep every promise. Where it may be worth waiting for somebody
-    cheaper, all of them: any may be in time later."""
+    cheaper, instead, until one would be in time after that too."""
     order, costs = field.order, field.costs_nusd
     for rank, place in enumerate(order):  # noqa: B007
         if field.look(place).feasible:
@@ -97,9 +99,11 @@ def _seek(band: float, stay: float, worth: float, request: RouteRequest, field: 
     near = cheapest * (1.0 + stay)
     rest = order[rank + 1 :]
     if any(each.why_not == "harm" and each.prediction.cost_nusd * (1.0 + worth) < cheapest for each in field.looked):
-        for other in rest:
-            field.look(other)
-        return
+        spare = spare_s(patience, request, turn.now_ns)
+        if spare is not None:
+            for other in (place, *rest):
+                if in_time(field.look(other), spare):
+                    return
     if not rest or costs[rest[0]] > near * (1.0 + band):
         return
     base = cheapest
