@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from app.routing.plugins import Pick, Turn
-from app.routing.slo import remaining
 from app.routing.types import Candidate, RouteRequest
 
 LOOK_AGAIN = 0.05
@@ -44,8 +43,8 @@ def spare_s(patience: float, request: RouteRequest, now_ns: int) -> Spare | None
     if ttft_s is None or not request.may_hold or request.arrived_ns is None:
         return None
     wait_s = LOOK_AGAIN * ttft_s
-    left_s = remaining(request, now_ns).ttft_s or 0.0
-    return None if ttft_s - left_s + wait_s > patience * ttft_s else Spare(wait_s, left_s)
+    spent_s = max(0.0, (now_ns - request.arrived_ns) / 1e9)
+    return None if spent_s + wait_s > patience * ttft_s else Spare(wait_s, ttft_s - spent_s)
 
 
 def in_time(candidate: Candidate, spare: Spare) -> bool:

@@ -44,16 +44,19 @@ class Scorer(Protocol):
     def __call__(self, request: RouteRequest, candidate: Candidate) -> float: ...
 
 
-class Turn(NamedTuple):
+class Turn:
     """What a picker may look at besides the candidates. `seed` makes ties fair, `key` (policy and model) is what it
     names its sticky notes by; it changes nothing itself. `next_nusd` is the lowest cost of those that were not
     looked at (None = all were)."""
 
-    state: RoutingState
-    now_ns: int
-    seed: int
-    key: str
-    next_nusd: float | None = None
+    __slots__ = ("key", "next_nusd", "now_ns", "seed", "state")
+
+    def __init__(self, state: RoutingState, now_ns: int, seed: int, key: str) -> None:
+        self.state = state
+        self.now_ns = now_ns
+        self.seed = seed
+        self.key = key
+        self.next_nusd: float | None = None
 
     def note(self, name: str, default: float) -> float:
         """A number it left behind earlier."""

@@ -85,7 +85,7 @@ class Policy:
             candidates = field.looked
             if len(candidates) < len(kept):
                 places = field.unseen()
-                turn = Turn(state, now_ns, seed, turn.key, field.costs_nusd[places[0]])
+                turn.next_nusd = field.costs_nusd[places[0]]
                 unseen = tuple([kept[place].name for place in places])
         pick = self.picker(request, candidates, turn)
         propensity = 1.0

@@ -58,11 +58,8 @@ def remaining(request: RouteRequest, now_ns: int) -> Slo:
     if arrived_ns is None or now_ns <= arrived_ns:
         return slo
     spent_s = (now_ns - arrived_ns) / 1e9
-    return Slo(
-        None if slo.ttft_s is None else max(SPENT_S, slo.ttft_s - spent_s),
-        slo.tpot_s,
-        None if slo.e2e_s is None else max(SPENT_S, slo.e2e_s - spent_s),
-    )
+    ttft_s = None if slo.ttft_s is None else max(SPENT_S, slo.ttft_s - spent_s)
+    return _made(Slo, (ttft_s, slo.tpot_s, None if slo.e2e_s is None else max(SPENT_S, slo.e2e_s - spent_s)))
 
 
 def harm_allowed(most_harm: float, request: RouteRequest, state: RoutingState) -> float:
@@ -84,7 +81,8 @@ def fitted(
     allowed, quick = 1.0 - margin, slo.e2e_s is None
     ttft_slo_s, own_tpot_slo_s = slo.ttft_s or inf, slo.tpot_s or inf
     candidates = []
-    for view, prediction in zip(views, predictions, strict=True):
+    for place, view in enumerate(views):
+        prediction = predictions[place]
         load = loads.get(view.name)
         in_flight, resident_s, tpot_slo_s = 0, None, own_tpot_slo_s
         if load is not None:
@@ -99,9 +97,10 @@ def fitted(
         if pace > largest:
             largest = pace
         if quick and largest <= allowed and prediction.harm <= most_harm:
-            standing = (view, prediction, in_flight, True, 0.0, 1.0 - largest, "", ())
+            feasible, violation, slack, why_not = True, 0.0, 1.0 - largest, ""
         else:
-            standing = (view, prediction, in_flight, *fit(prediction, slo, resident_s, margin, most_harm), ())
+            feasible, violation, slack, why_not = _standing(prediction, slo, resident_s, margin, most_harm)
+        standing = (view, prediction, in_flight, feasible, violation, slack, why_not, ())
         candidates.append(_made(Candidate, standing))
     return candidates
 
@@ -110,6 +109,13 @@ def fit(
     prediction: Prediction, slo: Slo, resident_tpot_slo_s: float | None, margin: float, most_harm: float = MOST_HARM
 ) -> Fit:
     """Hold a prediction against a request's own SLO and the tightest TPOT promised to residents."""
+    return Fit(*_standing(prediction, slo, resident_tpot_slo_s, margin, most_harm))
+
+
+def _standing(
+    prediction: Prediction, slo: Slo, resident_tpot_slo_s: float | None, margin: float, most_harm: float
+) -> tuple[bool, float, float, str]:
+    """The fields of a `Fit`."""
     allowed = 1.0 - margin
     violation, largest, why_not = 0.0, 0.0, ""
 
@@ -138,4 +144,4 @@ def fit(
     if prediction.harm > most_harm:
         violation += TPOT_WEIGHT * prediction.harm
         why_not = f"{why_not}+harm" if why_not else "harm"
-    return Fit(not why_not, violation, 1.0 - largest, why_not)
+    return not why_not, violation, 1.0 - largest, why_not
