@@ -221,6 +221,8 @@ class Fleet:
     def opens_ns(self, model: str, now_ns: int) -> int | None:
         """When the next gate of a model's backends ends by itself. (Warming up does not count: whose promise does not
         allow for it now will not when it is over.)"""
+        if not self.state.gates:
+            return None
         gates = [self.state.gates.get(view.name) for view in self.snapshot.views.get(model, ())]
         times = [gate.until_ns for gate in gates if gate is not None and now_ns < gate.until_ns < NEVER_NS]
         return min(times, default=None)

@@ -14,7 +14,7 @@ def calm() -> None:
     """Let the cyclic collector run seldom, as the gateway does: a twentieth of a run's time."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(200_000, 50, 50)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import takewhile
 from math import inf
 
 from app.routing.draws import by_lot, two_of
@@ -109,16 +108,24 @@ def _seek(
     base = cheapest
     incumbent = turn.state.sticky.get(f"incumbent:{turn.key}:{request.slo_class}")
     if incumbent is not None and field.views[place].name != incumbent:
-        for other in takewhile(lambda other: costs[other] <= near, rest):
+        for other in _up_to(near, rest, costs):
             if field.views[other].name == incumbent and field.look(other).feasible:
                 base = costs[other]
     limit = base * (1.0 + band)
-    tied = [place, *takewhile(lambda other: costs[other] <= limit, rest)]
+    tied = [place, *_up_to(limit, rest, costs)]
     kept = 0
     for other in tied if len(tied) <= 2 else by_lot(tied, turn.seed, [field.views[each].salt for each in tied]):
         kept += field.look(other).feasible
         if kept == 2:
             return
+
+
+def _up_to(limit_nusd: float, places: Sequence[int], costs: Sequence[float]) -> Sequence[int]:
+    """Those that cost no more, of places in order of it."""
+    for rank, place in enumerate(places):
+        if costs[place] > limit_nusd:
+            return places[:rank]
+    return places
 
 
 def _alone(candidates: Sequence[Candidate], turn: Turn) -> str:
