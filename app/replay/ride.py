@@ -49,7 +49,8 @@ class Try:
 class Ride:
     """A request from its arrival to its end.
 
-    `wake_ns` is the timer that counts; money adds up over attempts.
+    `wake_ns` is the timer that counts, `served` the number of the attempt whose answer it gets (were it the attempt
+    itself, each request would leave a cycle); money adds up over attempts.
     """
 
     __slots__ = (
@@ -65,7 +66,7 @@ class Ride:
         self.machine = machine
         self.open: dict[int, Try] = {}
         self.attempts = 0
-        self.served: Try | None = None
+        self.served: int | None = None
         self.first_token_ns: int | None = None
         self.wake_ns: int | None = None
         self.done = False

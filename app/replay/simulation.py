@@ -176,7 +176,7 @@ class Simulation:
                 self._carry_out(ride, ride.machine.failed(flight.number, error, now_ns), now_ns)
             else:
                 self._accounts.settle(attempt, "failed", now_ns, StreamCut(f"{server.name} broke off"))
-                if ride.served is attempt:
+                if ride.served == flight.number:
                     self._accounts.refused(ride, "cut_stream")
 
     def _arrive(self, arrival: Arrival, now_ns: int) -> None:
@@ -231,7 +231,7 @@ class Simulation:
         """Do what a machine says, and report what fails at once when all of it is done."""
         failures: list[Failure] = []
         if len(commands) == 1 and type(serve := commands[0]) is Serve:  # as mostly
-            ride.served = ride.open[serve.number]
+            ride.served = serve.number
             return
         while True:
             for command in commands:
@@ -239,7 +239,7 @@ class Simulation:
                 if kind is Ask:
                     self._ask(ride, command, now_ns, failures)  # type: ignore[arg-type]
                 elif kind is Serve:
-                    ride.served = ride.open[command.number]  # type: ignore[union-attr]
+                    ride.served = command.number  # type: ignore[union-attr]
                 elif isinstance(command, Drop):
                     self._drop(ride, command.number, now_ns)
                 elif isinstance(command, Wake | Hold):
@@ -331,7 +331,7 @@ class Simulation:
             if job.ended_ns is not None and playing.pop(job, None) is not None:
                 ride.open.pop(flight.number, None)
                 self._accounts.settle(attempt, "ok", now_ns)
-                if ride.served is attempt:
+                if ride.served == flight.number:
                     self._accounts.answered(ride, attempt, now_ns)
 
     def _rearm(self, server: Server) -> None:
