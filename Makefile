@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help run test test-unit test-contract test-integration test-simulation test-fuzz bench results check format lock schema venv dev tools
+.PHONY: help run compiled test test-unit test-contract test-integration test-simulation test-fuzz bench results check format lock schema venv dev tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "} {printf "  make %-18s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ test-fuzz: dev ## hypothesis against loaders and wire formats
 
 bench: dev ## print what a decision, a request and a record cost (no asserts)
 	@$(BIN)/python -m tests.benchmark
+
+compiled: dev ## the same with its hot modules compiled, in .venv-compiled: replays and decisions at twice the speed
+	@deploy/bootstrap/compiled.sh
 
 results: dev ## play every policy on every trace there is (resumable; emulated)
 	@$(BIN)/python -m tests.benchmark.evaluation $(ARGS)

@@ -17,6 +17,7 @@ from app.api.hot import HotEndpoints
 from app.api.public import public_api
 from app.api.response_headers import ResponseHeaders
 from app.bookkeeper import Bookkeeper, depth_by_class
+from app.build import compiled
 from app.cache.base import ResponseCache
 from app.cache.build import build as build_cache
 from app.config.changes import same_backend
@@ -255,6 +256,7 @@ class _Desk:
         stands = {name: each.warmth for name in fleet.backends if (each := fleet.warmth(name, self.clock.now_ns()))}
         return {
             "version": __version__,
+            "compiled": compiled(),
             "ready": not self.why_not_ready,
             "reason": self.why_not_ready[0] if self.why_not_ready else None,
             "config": loaded.hash,

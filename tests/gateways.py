@@ -45,9 +45,11 @@ class Addresses:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, config: Path | None = None, **environment: str) -> Iterator[Addresses]:
+def serving(
+    folder: Path, config: Path | None = None, python: str = sys.executable, **environment: str
+) -> Iterator[Addresses]:
     """`turnout serve` as a process of its own, on free ports; ended by SIGTERM, which must drain it cleanly."""
-    arguments = [sys.executable, "-m", "app", "serve", "--port", "0", "--admin-port", "0", "--json"]
+    arguments = [python, "-m", "app", "serve", "--port", "0", "--admin-port", "0", "--json"]
     if config is not None:
         arguments += ["--config", str(config)]
     root = Path(__file__).resolve().parents[1]

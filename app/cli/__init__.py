@@ -6,7 +6,7 @@ from importlib import import_module
 
 import click
 
-from app import __version__
+from app.build import described
 
 COMMANDS = (
     "serve",
@@ -38,6 +38,6 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="turnout")
+@click.version_option(described(), prog_name="turnout")
 def main() -> None:
     """Turnout guides each prompt to the silicon that answers it at the lowest cost inside its latency promise."""
