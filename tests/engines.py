@@ -14,6 +14,7 @@ from unittest.mock import patch
 from backends import registry
 from backends.clock import Clock
 from backends.emulator.backend import EmulatedBackend
+from backends.emulator.chain import Chain
 from backends.emulator.engine import Engine
 from backends.emulator.jobs import Job
 from backends.emulator.traits import GPU, Read, StaticShapes, Traits
@@ -281,7 +282,7 @@ class Arrival:
     prompt_tokens: int = 0
     lengths: tuple[int, ...] = ()
     priority: int = 0
-    prefix: Sequence[int] | None = None
+    prefix: Chain | Sequence[int] | None = None
     cancels: int | None = None
 
 
@@ -301,7 +302,7 @@ class RecordingEngine(Engine):
         lengths: Sequence[int],
         *,
         priority: int = 0,
-        prefix: Sequence[int] | None = None,
+        prefix: Chain | Sequence[int] | None = None,
     ) -> Job:
         job = super().submit(now_ns, prompt_tokens, lengths, priority=priority, prefix=prefix)
         self.arrivals.append(Arrival(now_ns, prompt_tokens, tuple(lengths), priority, prefix))

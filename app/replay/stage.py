@@ -23,6 +23,7 @@ from app.replay.baselines import baselines
 from app.replay.formats import MOONCAKE_BLOCK_TOKENS
 from backends.clock import VirtualClock
 from backends.emulator.backend import EmulatedBackend
+from backends.emulator.chain import Chain
 from backends.emulator.cold import ColdEngine
 from backends.emulator.engine import Engine
 from backends.emulator.jobs import Job
@@ -59,18 +60,12 @@ class Server:
         self.armed_ns: int | None = None
         self.down = False
 
-    def prefix(self, blocks: tuple[int, ...], prompt_tokens: int) -> list[int] | None:
+    def prefix(self, blocks: tuple[int, ...], prompt_tokens: int) -> Chain | None:
         """The names of the prompt's whole KV blocks: each block of the trace is cut into blocks of the engine's."""
         if self.block_tokens is None or not blocks:
             return None
         parts = MOONCAKE_BLOCK_TOKENS // self.block_tokens
-        if not parts:
-            return None
-        names: list[int] = []
-        for block in blocks:
-            names.extend(range(block * parts, (block + 1) * parts))
-        del names[prompt_tokens // self.block_tokens :]
-        return names
+        return Chain(blocks, parts, 0, prompt_tokens // self.block_tokens) if parts else None
 
     def wake(self, now_ns: int) -> None:
         """Have it warm up, if it is cold; the engine has been advanced to now."""

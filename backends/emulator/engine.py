@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 from backends.emulator import batching
 from backends.emulator.batch import Batch
+from backends.emulator.chain import Chain, chained
 from backends.emulator.jobs import OUT_OF_BATCH, Job, Lane
 from backends.emulator.kv_cache import KvCache
 from backends.emulator.pace import Pace, StepPhysics
@@ -121,17 +122,16 @@ class Engine:
 
     def submit(
         self, now_ns: int, prompt_tokens: int, lengths: Sequence[int], *, priority: int = 0,
-        prefix: Sequence[int] | None = None,
+        prefix: Chain | Sequence[int] | None = None,
     ) -> Job:  # fmt: skip
         """Queue a job; an idle engine starts on it at once. `advance(now_ns)` must have been called.
 
-        A higher `priority` is admitted sooner. `prefix` names the prompt's whole blocks by chained hashes, for the
-        prefix cache; None leaves the job out of it.
-        Raises: ValueError for a job that even an empty engine could not hold.
+        A higher `priority` is admitted sooner. `prefix` names the prompt's whole blocks, for the prefix cache; None
+        leaves the job out of it. Raises: ValueError for a job that even an empty engine could not hold.
         """
         if not self.fits(prompt_tokens, lengths):
             raise ValueError(f"{len(lengths)} answers to {prompt_tokens} prompt tokens exceed the whole engine")
-        job = Job(prompt_tokens, tuple(lengths), priority, prefix, now_ns)
+        job = Job(prompt_tokens, tuple(lengths), priority, chained(prefix), now_ns)
         self._waiting.push(job)
         if self._end_ns is None:
             self._plan(now_ns)

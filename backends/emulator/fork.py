@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from backends.emulator.batch import Batch
+from backends.emulator.chain import Chain
 from backends.emulator.cold import ColdEngine
 from backends.emulator.engine import Engine
 from backends.emulator.jobs import Job, Lane
@@ -45,7 +46,7 @@ class Ahead(NamedTuple):
 
 
 def forecast(
-    engine: Engine, now_ns: int, prompt_tokens: int, lengths: Sequence[int], prefix: Sequence[int] | None = None
+    engine: Engine, now_ns: int, prompt_tokens: int, lengths: Sequence[int], prefix: Chain | Sequence[int] | None = None
 ) -> Fate:
     """What would become of a request submitted now if nothing else arrived; `engine` has been advanced to `now_ns`.
 
@@ -63,7 +64,7 @@ def forecast_all(
     now_ns: int,
     prompt_tokens: int,
     lengths: Sequence[int],
-    prefix: Sequence[int] | None = None,
+    prefix: Chain | Sequence[int] | None = None,
     latest: Latest | None = None,
 ) -> Ahead:
     """The same, and what would become of everyone who is there already.
@@ -276,7 +277,7 @@ def _prefix(cache: PrefixCache) -> tuple[dict[Run, Run], PrefixCache]:
             above = above.parent
         for each in reversed(chain):
             parent = None if each.parent is None else runs[each.parent]
-            runs[each] = Run(list(each.hashes), parent, each.holders)
+            runs[each] = Run(each.hashes, parent, each.holders)
     twin._heads = {name: runs[run] for name, run in cache._heads.items()}
     twin._idle = OrderedDict.fromkeys([runs[run] for run in cache._idle])
     return runs, twin

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
+from backends.emulator.chain import Chain
 from backends.emulator.prefix_cache import Run
 
 OUT_OF_BATCH = -1
@@ -60,7 +60,7 @@ class Job:
     )  # fmt: skip
 
     def __init__(
-        self, prompt_tokens: int, lengths: tuple[int, ...], priority: int, prefix: Sequence[int] | None, queued_ns: int
+        self, prompt_tokens: int, lengths: tuple[int, ...], priority: int, prefix: Chain | None, queued_ns: int
     ) -> None:
         self.prompt_tokens = prompt_tokens
         self.lengths = lengths

@@ -9,7 +9,8 @@ idle first and from its end. Within one chain the deeper run always becomes idle
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+
+from backends.emulator.chain import Chain
 
 
 class Run:
@@ -17,7 +18,7 @@ class Run:
 
     __slots__ = ("hashes", "holders", "parent")
 
-    def __init__(self, hashes: list[int], parent: Run | None, holders: int) -> None:
+    def __init__(self, hashes: Chain, parent: Run | None, holders: int) -> None:
         self.hashes = hashes
         self.parent = parent
         self.holders = holders
@@ -34,10 +35,10 @@ class PrefixCache:
         self._heads: dict[int, Run] = {}
         self._idle: OrderedDict[Run, None] = OrderedDict()
 
-    def match(self, hashes: Sequence[int], limit: int) -> tuple[int, int]:
+    def match(self, hashes: Chain, limit: int) -> tuple[int, int]:
         """(how many of the first `limit` blocks are cached, how many of those are idle); changes nothing."""
         place = idle = 0
-        while place < limit and (run := self._heads.get(hashes[place])) is not None:
+        while place < limit and (run := self._heads.get(hashes.at(place))) is not None:
             common = _common(run.hashes, hashes, place, limit)
             if not run.holders:
                 idle += common
@@ -46,10 +47,10 @@ class PrefixCache:
                 break
         return place, idle
 
-    def hold(self, hashes: Sequence[int], start: int, limit: int, run: Run | None) -> tuple[int, Run | None]:
+    def hold(self, hashes: Chain, start: int, limit: int, run: Run | None) -> tuple[int, Run | None]:
         """Use the cached blocks from `start` on, `run` being held up to there; (where they end, the last run)."""
         place = start
-        while place < limit and (found := self._heads.get(hashes[place])) is not None:
+        while place < limit and (found := self._heads.get(hashes.at(place))) is not None:
             common = _common(found.hashes, hashes, place, limit)
             if common < len(found.hashes):
                 run = self._hold(self._split(found, common))
@@ -59,12 +60,12 @@ class PrefixCache:
             place += common
         return place, run
 
-    def add(self, hashes: Sequence[int], start: int, limit: int, run: Run | None) -> Run | None:
+    def add(self, hashes: Chain, start: int, limit: int, run: Run | None) -> Run | None:
         """Cache the blocks from `start` to `limit`, which have just been computed, and hold them; the last run. `run`
         is what the job holds up to `start`. Those that another job has cached meanwhile are held instead."""
         place, run = self.hold(hashes, start, limit, run)
         if place < limit:
-            run = self._heads[hashes[place]] = Run(list(hashes[place:limit]), run, 1)
+            run = self._heads[hashes.at(place)] = Run(hashes.part(place, limit), run, 1)
             self.held_blocks += limit - place
         return run
 
@@ -83,12 +84,12 @@ class PrefixCache:
         while (excess := self.idle_blocks - room_blocks) > 0:
             run = next(iter(self._idle))
             if len(run.hashes) > excess:
-                del run.hashes[-excess:]
+                run.hashes = run.hashes.part(0, len(run.hashes) - excess)
                 self.idle_blocks -= excess
                 return
             self._idle.popitem(last=False)
             self.idle_blocks -= len(run.hashes)
-            del self._heads[run.hashes[0]]
+            del self._heads[run.hashes.at(0)]
 
     def _hold(self, run: Run) -> Run:
         if not run.holders:
@@ -101,25 +102,25 @@ class PrefixCache:
     def _split(self, run: Run, blocks: int) -> Run:
         """Cut a run after so many blocks; the new first part is used by whoever used the whole. The rest stays the
         same object: its users and its children find the first part through `parent`, and its age is unchanged."""
-        head = Run(run.hashes[:blocks], run.parent, run.holders)
-        del run.hashes[:blocks]
+        head = Run(run.hashes.part(0, blocks), run.parent, run.holders)
+        run.hashes = run.hashes.part(blocks, len(run.hashes))
         run.parent = head
-        self._heads[head.hashes[0]] = head
-        self._heads[run.hashes[0]] = run
+        self._heads[head.hashes.at(0)] = head
+        self._heads[run.hashes.at(0)] = run
         if not head.holders:
             self._idle[head] = None
         return head
 
 
-def _common(own: list[int], hashes: Sequence[int], place: int, limit: int) -> int:
+def _common(own: Chain, hashes: Chain, place: int, limit: int) -> int:
     """How many blocks of a run the chain from `place` shares. The first is known to be equal, and as each hash covers
     all before it, one equal hash says that those before are equal too: halving finds the last."""
     low, high = 1, min(len(own), limit - place)
-    if own[high - 1] == hashes[place + high - 1]:
+    if own.at(high - 1) == hashes.at(place + high - 1):
         return high
     while high - low > 1:
         middle = (low + high) // 2
-        if own[middle - 1] == hashes[place + middle - 1]:
+        if own.at(middle - 1) == hashes.at(place + middle - 1):
             low = middle
         else:
             high = middle

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from backends.clock import SystemClock
 from backends.emulator.backend import EmulatedGeneration
+from backends.emulator.chain import Chain
 from backends.emulator.engine import Engine
 from backends.emulator.jobs import Job
 from backends.emulator.prefix_cache import PrefixCache
@@ -212,10 +213,11 @@ def test_the_prefix_tree_keeps_what_a_block_by_block_lru_would(asks: list[tuple[
     for number, (system, shared, own) in enumerate(asks):
         names = [system * 100 + place for place in range(shared)] + [10**4 + number * 100 + at for at in range(own)]
         hits = next((place for place, name in enumerate(names) if name not in idle), len(names))
-        assert tree.match(names, len(names)) == (hits, hits)
-        place, run = tree.hold(names, 0, hits, None)
+        chain = Chain(names)
+        assert tree.match(chain, len(names)) == (hits, hits)
+        place, run = tree.hold(chain, 0, hits, None)
         assert place == hits
-        run = tree.add(names, hits, len(names), run)
+        run = tree.add(chain, hits, len(names), run)
         idle = [name for name in idle if name not in names]
         assert (tree.held_blocks, tree.idle_blocks) == (len(names), len(idle))
         tree.release(run)
@@ -257,3 +259,14 @@ async def test_a_real_time_run_replayed_in_virtual_time_decides_the_same() -> No
     assert list(map(fate, again)) == list(map(fate, recorded.jobs))
     assert any(arrival.cancels is not None for arrival in recorded.arrivals)
     assert any(job.cached_tokens for job in again)
+
+
+@given(st.lists(st.integers(0, 9), max_size=5), st.integers(1, 4), st.data())
+def test_a_chain_is_its_blocks_spelled_out(names: list[int], parts: int, data: st.DataObject) -> None:
+    spelled = [name * parts + part for name in names for part in range(parts)]
+    stop = data.draw(st.integers(0, len(spelled) + 3))
+    chain, spelled = Chain(names, parts, 0, stop), spelled[:stop]
+    start = data.draw(st.integers(0, len(spelled)))
+    end = data.draw(st.integers(start, len(spelled)))
+    for each, listed in ((chain, spelled), (chain.part(start, end), spelled[start:end])):
+        assert [each.at(place) for place in range(len(each))] == listed
