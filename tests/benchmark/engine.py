@@ -26,6 +26,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from app.build import compiled
 from app.listening import calm_collector
 from backends.clock import SystemClock
 from backends.emulator.engine import Engine
@@ -50,6 +51,9 @@ def run() -> dict[str, float]:
         print(f"engine: {TRACE} is not there, virtual time skipped", flush=True)
     else:
         results |= _virtual(trace)
+    if compiled():
+        print("engine: streams are watched by a class that a compiled engine cannot have, skipped", flush=True)
+        return results
     return results | asyncio.run(_streams())
 
 
