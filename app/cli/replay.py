@@ -95,7 +95,11 @@ def command(
     faults: tuple[Fault, ...], strict: bool, jobs: int, decisions: Path | None,
     report: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Replay TRACE in virtual time: what each policy would have cost, and which promises it would have kept."""
+    """Replay TRACE in virtual time: what each policy would have cost, and which promises it would have kept.
+
+    Money is counted from the trace's beginning until the last request has ended, the bill with idle too: what the
+    backends asked for cost until then, whether at work or not. Nothing is said of the time after it.
+    """
     replay = Replay(trace, path, model, load, limit, strict, faults)
     if capacity:
         refuse_beside("--capacity", NOT_WITH_CAPACITY, "it tries loads with the oracle and one seed, in this process")
