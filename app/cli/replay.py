@@ -44,6 +44,7 @@ from app.replay.runs import (
     trace_of,
 )
 from app.replay.seeds import ORACLE, combined
+from app.replay.tally import tally
 from app.replay.traces import Trace
 
 ALL = "all"
@@ -168,8 +169,14 @@ def _interrupted(summary: dict[str, Any], partly: Interrupted, *, as_json: bool)
 
 
 def _play(replay: Replay, runs: Sequence[Run], jobs: int, *, quiet: bool) -> Results:
-    with progress("replaying", len(runs), quiet=quiet) as done:
-        return play_all(replay, runs, jobs, done)
+    if quiet:
+        return play_all(replay, runs, jobs, lambda: None)
+    requests = round(len(trace_of(replay).arrivals) * replay.load) * len(runs)
+    with (
+        tally(len(runs)) as counted,
+        progress("replaying", len(runs), quiet=False, requests=requests, played=counted.done) as done,
+    ):
+        return play_all(replay, runs, jobs, done, counted.places)
 
 
 def _capacity(replay: Replay, *, as_json: bool) -> None:
