@@ -1,7 +1,11 @@
-"""Request headers a client may steer with, parsed and bounded; what is wrong is a 400 that names the header."""
+"""Request headers a client may steer with, parsed and bounded; what is wrong is a 400 that names the header.
+
+So is a name that means nothing: a misspelt promise would else be none, and nobody would know.
+"""
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -15,6 +19,39 @@ _TAG = re.compile(r"^[A-Za-z0-9_.:/-]{1,64}$")
 _TRACEPARENT = re.compile(r"^(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-|$)")
 _MAX_TAGS = 16
 OURS = (b"x-slo-", b"x-turnout-", b"traceparent")
+SLO = ("x-slo-ttft-ms", "x-slo-tpot-ms", "x-slo-e2e-ms")
+STEERING = (
+    *SLO,
+    "x-turnout-policy",
+    "x-turnout-max-cost-usd",
+    "x-turnout-cache",
+    "x-turnout-tags",
+    "x-turnout-session",
+    "x-turnout-debug",
+    "x-turnout-dry-run",
+)
+"""What `parse` reads beside `traceparent`."""
+
+ANSWERED = (
+    "x-turnout-config",
+    "x-turnout-overhead-ms",
+    "x-turnout-attempts",
+    "x-turnout-decision",
+    "x-turnout-backend",
+    "x-turnout-substrate",
+    "x-turnout-cost-usd",
+    "x-turnout-saved-usd",
+)
+"""What responses carry and requests do not: a client or proxy that sends it back means nothing by it."""
+
+CACHE_RESULTS = ("hit", "semantic", "coalesced", "miss")
+"""Likewise: what `x-turnout-cache` says in a response and cannot ask for."""
+
+_KNOWN = frozenset((*STEERING, *ANSWERED, "traceparent"))
+_NEAR, _VERY_NEAR = 0.6, 0.75
+"""How like a known name (1 = equal) one is that may have been meant. `x-slo-` is not ours alone: there only
+what can hardly be anything else is refused."""
+
 SHORTEST_PROMISE_MS = 0.001
 LONGEST_SESSION = 256
 
@@ -28,6 +65,8 @@ def parse(raw: Iterable[tuple[bytes, bytes]]) -> Options:
     if not ours:
         return NO_OPTIONS
     texts = {name.decode("latin-1"): value for name, value in ours.items()}
+    if not _KNOWN.issuperset(texts):
+        _refuse_misspelt(texts)
     return Options(
         slo_ttft_s=_milliseconds(texts, "x-slo-ttft-ms"),
         slo_tpot_s=_milliseconds(texts, "x-slo-tpot-ms"),
@@ -45,6 +84,25 @@ def parse(raw: Iterable[tuple[bytes, bytes]]) -> Options:
 def client_request_id(value: str | None) -> str | None:
     """A client's own request id, if it is one we can echo safely."""
     return value if value and _REQUEST_ID.match(value) else None
+
+
+def _refuse_misspelt(names: Iterable[str]) -> None:
+    """Raises: BadRequest."""
+    for name in sorted(set(names) - _KNOWN):
+        reserved = name.startswith("x-turnout-")
+        if not reserved and not name.startswith("x-slo-"):
+            continue  # W3C's `traceparent` with something behind it
+        known = {_bare(each): each for each in (STEERING if reserved else SLO)}
+        cutoff = _NEAR if reserved else _VERY_NEAR
+        near = difflib.get_close_matches(_bare(name[:64]), list(known), n=1, cutoff=cutoff)
+        if near or reserved:
+            hint = f"did you mean {known[near[0]]}?" if near else f"there are {', '.join(STEERING)}"
+            raise BadRequest(f"there is no request header {name[:64]}; {hint}", param=name[:64], code="unknown_header")
+
+
+def _bare(name: str) -> str:
+    """Without the prefix: who takes `x-turnout-slo-ttft` for the name misses a promise, not a policy."""
+    return name.removeprefix("x-").removeprefix("turnout-")
 
 
 def _milliseconds(texts: Mapping[str, str], name: str) -> float | None:
@@ -77,7 +135,7 @@ def _flag(texts: Mapping[str, str], name: str) -> bool:
 
 
 def _cache_mode(text: str | None) -> CacheMode:
-    if text is None:
+    if text is None or text in CACHE_RESULTS:
         return "on"
     if text in ("off", "only", "refresh"):
         return cast("CacheMode", text)

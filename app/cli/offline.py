@@ -16,7 +16,7 @@ from app.cli.loading import CHECK_FAILED, load_or_exit
 from app.errors import ApiError, StateFileError
 from app.fleet.state_file import restore
 from app.wiring import Gateway, build
-from backends.clock import SystemClock
+from backends.clock import SystemClock, VirtualClock
 
 
 def decide(
@@ -30,7 +30,7 @@ def decide(
 
     Prints what is wrong and exits 1 if anything is.
     """
-    loaded, clock = load_or_exit(config), SystemClock()
+    loaded, clock = load_or_exit(config), VirtualClock(SystemClock().now_ns())  # stands still: the moment of the file
     gateway = build(loaded, clock)
     try:
         if state is not None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 
 from app.cli.loading import CHECK_FAILED, INTERRUPTED, finite
 from app.errors import ConfigError
@@ -60,12 +60,44 @@ def writable(context: click.Context, option: click.Parameter, value: Path | None
 
 
 @contextmanager
-def progress(says: str, total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
-    """A bar on stderr; what it gives is called for each step done."""
-    columns = (TextColumn(says), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, disable=quiet, console=Console(stderr=True), refresh_per_second=4) as shown:
-        bar = shown.add_task("", total=total)
-        yield lambda: shown.advance(bar)
+def progress(
+    says: str, total: int, *, quiet: bool, requests: int = 0, played: Callable[[], int] | None = None
+) -> Iterator[Callable[[], None]]:
+    """A bar on stderr; what it gives is called for each step done.
+
+    `played` tells, while steps are at it, how many of about so many `requests` have been played: it is asked when the
+    bar is drawn, so that whoever plays need not stop for it.
+    """
+    steps = 0
+
+    def look() -> dict[str, Any]:
+        if played is None:
+            return {"completed": steps, "steps": f"{steps}/{total}"}
+        done = min(played(), requests) if steps < total else requests
+        told = f"{steps}/{total}, {done:,} of {requests:,} requests"
+        return {"completed": done, "total": requests, "steps": told}
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    columns = (TextColumn(says), BarColumn(), TextColumn("{task.fields[steps]}"), TimeElapsedColumn())
+    with _Bar(look, *columns, disable=quiet, console=Console(stderr=True), refresh_per_second=4) as shown:
+        shown.add_task("", **{"total": total, **look()})
+        yield step
+
+
+class _Bar(Progress):
+    """Looks at what has been done each time it is drawn."""
+
+    def __init__(self, look: Callable[[], dict[str, Any]], *columns: ProgressColumn, **options: Any) -> None:
+        self._look = look
+        super().__init__(*columns, **options)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        for task in self.task_ids:
+            self.update(task, **self._look())
+        yield from super().get_renderables()
 
 
 @contextmanager

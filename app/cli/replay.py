@@ -44,6 +44,7 @@ from app.replay.runs import (
     trace_of,
 )
 from app.replay.seeds import ORACLE, combined
+from app.replay.tally import tally
 from app.replay.traces import Trace
 
 ALL = "all"
@@ -95,7 +96,11 @@ def command(
     faults: tuple[Fault, ...], strict: bool, jobs: int, decisions: Path | None,
     report: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Replay TRACE in virtual time: what each policy would have cost, and which promises it would have kept."""
+    """Replay TRACE in virtual time: what each policy would have cost, and which promises it would have kept.
+
+    Money is counted from the trace's beginning until the last request has ended, the bill with idle too: what the
+    backends asked for cost until then, whether at work or not. Nothing is said of the time after it.
+    """
     replay = Replay(trace, path, model, load, limit, strict, faults)
     if capacity:
         refuse_beside("--capacity", NOT_WITH_CAPACITY, "it tries loads with the oracle and one seed, in this process")
@@ -164,8 +169,14 @@ def _interrupted(summary: dict[str, Any], partly: Interrupted, *, as_json: bool)
 
 
 def _play(replay: Replay, runs: Sequence[Run], jobs: int, *, quiet: bool) -> Results:
-    with progress("replaying", len(runs), quiet=quiet) as done:
-        return play_all(replay, runs, jobs, done)
+    if quiet:
+        return play_all(replay, runs, jobs, lambda: None)
+    requests = round(len(trace_of(replay).arrivals) * replay.load) * len(runs)
+    with (
+        tally(len(runs)) as counted,
+        progress("replaying", len(runs), quiet=False, requests=requests, played=counted.done) as done,
+    ):
+        return play_all(replay, runs, jobs, done, counted.places)
 
 
 def _capacity(replay: Replay, *, as_json: bool) -> None:

@@ -63,6 +63,7 @@ def _dump_load(load: Load, now_ns: int) -> Plain:
         "reading_s": load.reading_s,
         "reading_age_s": (now_ns - load.reading_ns) / NS,
         "heard_age_s": (now_ns - load.heard.last_ns(now_ns)) / NS,
+        "begun": [[(now_ns - began_ns) / NS, read_s] for began_ns, read_s in load.begun],
         "reading": {
             "sent_s": reading.sent_s,
             "read_s": reading.read_s,
@@ -92,6 +93,7 @@ def _load(data: Plain, now_ns: int) -> Load:
     load.reading_s = _number(data["reading_s"])
     load.reading_ns = now_ns - _ns(data["reading_age_s"])
     load.heard.ns = now_ns - _ns(data["heard_age_s"])  # type: ignore[attr-defined]
+    load.begun = [(now_ns - _ns(age_s), _number(read_s)) for age_s, read_s in data.get("begun", ())]
     reading = load.reading = Reading()
     reading.sent_s, reading.read_s, reading.chunk_s = (_number(told[name]) for name in ("sent_s", "read_s", "chunk_s"))
     reading.start_ns, reading.end_ns = now_ns + _ns(told["starts_in_s"]), now_ns + _ns(told["ends_in_s"])

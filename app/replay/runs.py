@@ -7,7 +7,6 @@ from concurrent.futures import as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +28,7 @@ from app.replay.records import Served
 from app.replay.seeds import ORACLE
 from app.replay.simulation import Simulation
 from app.replay.stage import Stage, stage
+from app.replay.tally import Place
 from app.replay.traces import Trace
 from app.replay.workers import calm as calm
 from app.replay.workers import deaf, workers
@@ -256,14 +256,17 @@ class Interrupted(KeyboardInterrupt):
         self.results, self.finished, self.runs = results, finished, runs
 
 
-def play_all(replay: Replay, runs: Sequence[Run], jobs: int, done: Callable[[], None]) -> Results:
-    """Every run, by policy and seed in the order given; `done` is called after each.
+def play_all(
+    replay: Replay, runs: Sequence[Run], jobs: int, done: Callable[[], None], places: Sequence[Place] | None = None
+) -> Results:
+    """Every run, by policy and seed in the order given; `done` is called after each, which counts its requests in its
+    place meanwhile.
 
     Raises: as `play`; Interrupted.
     """
     found: dict[Run, dict[str, Any]] = {}
     try:
-        for run, summary in _each(replay, runs, jobs):
+        for run, summary in _each(replay, runs, jobs, places or [None] * len(runs)):
             found[run] = summary
             done()
     except KeyboardInterrupt:
@@ -279,16 +282,26 @@ def _in_order(runs: Sequence[Run], found: Mapping[Run, dict[str, Any]]) -> Resul
     return results
 
 
-def _each(replay: Replay, runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, dict[str, Any]]]:
+def _counted(replay: Replay, run: Run, place: Place | None) -> dict[str, Any]:
+    if place is None:
+        return play(replay, run)
+    with place.counting() as count:
+        return play(replay, run, count)
+
+
+def _each(
+    replay: Replay, runs: Sequence[Run], jobs: int, places: Sequence[Place | None]
+) -> Iterator[tuple[Run, dict[str, Any]]]:
+    placed = list(zip(runs, places, strict=True))
     if jobs == 1 or len(runs) == 1:
         calm()
-        for run in runs:
-            yield run, play(replay, run)
+        for run, place in placed:
+            yield run, _counted(replay, run, place)
         return
     with workers(min(jobs, len(runs))) as pool:
         # The oracle takes longest, so it begins first.
-        order = chain((r for r in runs if r.policy == ORACLE), (r for r in runs if r.policy != ORACLE))
+        order = sorted(placed, key=lambda each: each[0].policy != ORACLE)
         with deaf():
-            asked = {pool.submit(play, replay, run): run for run in order}
+            asked = {pool.submit(_counted, replay, run, place): run for run, place in order}
         for finished in as_completed(asked):
             yield asked[finished], finished.result()

@@ -181,6 +181,12 @@ def test_debug_receipt_and_dry_run(client: Any, gateway: Addresses) -> None:
             "x-turnout-max-cost-usd",
         ),
         ({"extra_headers": {"x-slo-ttft-ms": "soon"}}, openai.BadRequestError, "invalid_header", "x-slo-ttft-ms"),
+        (
+            {"extra_headers": {"x-turnout-slo-tttf": "200"}},
+            openai.BadRequestError,
+            "unknown_header",
+            "x-turnout-slo-tttf",
+        ),
     ],
 )
 def test_errors_are_the_clients_own(
@@ -196,3 +202,11 @@ def test_errors_are_the_clients_own(
     assert isinstance(caught.value.body, dict)
     assert set(caught.value.body) == {"message", "type", "param", "code"}
     assert caught.value.request_id
+
+
+def test_a_responses_own_headers_may_be_sent_back(client: Any) -> None:
+    fields: dict[str, Any] = {"model": MODEL, "messages": HELLO, "max_tokens": 2}
+    first = client.chat.completions.with_raw_response.create(**fields)
+    echoed = {name: value for name, value in first.headers.items() if name.startswith("x-turnout-")}
+    assert len(echoed) >= 9
+    assert client.chat.completions.with_raw_response.create(**fields, extra_headers=echoed).status_code == 200

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import multiprocessing
 import sqlite3
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
 
+import httpx
 import pytest
 
 from app.metering.cost import CostLines
 from app.metering.ledger import schema
-from app.metering.ledger.ledger import Ledger, LedgerUnusable
+from app.metering.ledger.ledger import WAIT_S, Ledger, LedgerUnusable
 from app.metering.types import Bill, RequestRecord
 from backends.types import EngineShare, Usage
+from tests.gateways import Addresses, serving
 
 
 def record(number: int = 0, **fields: object) -> RequestRecord:
@@ -148,6 +153,74 @@ async def test_a_locked_file_keeps_rows_queued_until_it_is_free(path: Path, capl
     await ledger.aclose()
     assert len(rows(path)) == 1
     assert [item.levelname for item in caplog.records] == ["ERROR", "INFO"]
+
+
+async def test_closing_waits_for_whoever_holds_the_file(path: Path) -> None:
+    ledger = Ledger(path, 60, 500, 1000)
+    ledger.start()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        ledger.append(record(), BILL)
+        await ledger.flush()  # returns when the file has refused it
+        assert ledger.waiting_rows == 1
+        ended = asyncio.create_task(ledger.aclose())
+        done, _ = await asyncio.wait([ended], timeout=2 * WAIT_S)
+        assert not done, "it gave up as if there were another time"
+        other.rollback()
+        await ended
+    assert len(rows(path)) == 1
+
+
+async def test_two_gateways_may_write_one_file_and_leave_it_in_any_order(tmp_path: Path) -> None:
+    config = tmp_path / "turnout.yaml"
+    config.write_text(f"version: 1\nextends: shipped\ncache: {{type: off}}\nledger: {{path: {tmp_path / 'both'}}}\n")
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+
+    async def ask(at: Addresses, count: int) -> list[str]:
+        async def one(client: httpx.AsyncClient, number: int) -> str:
+            body = {"model": "llama-3.1-8b", "messages": [{"role": "user", "content": f"{number}"}], "max_tokens": 2}
+            answer = await client.post(f"{at.url}/v1/chat/completions", json=body)
+            assert answer.status_code == 200
+            return str(answer.headers["x-request-id"])
+
+        async with httpx.AsyncClient(timeout=60) as client:
+            return list(await asyncio.gather(*(one(client, number) for number in range(count))))
+
+    with serving(folders[0], config) as first:
+        with serving(folders[1], config) as second:
+            asked = [name for listed in await asyncio.gather(ask(first, 60), ask(second, 60)) for name in listed]
+        asked += await ask(first, 20)
+    assert sorted(str(row[0]) for row in rows(tmp_path / "both", "SELECT request_id FROM requests")) == sorted(asked)
+    assert rows(tmp_path / "both", "PRAGMA integrity_check") == [("ok",)]
+    assert rows(tmp_path / "both", "SELECT version FROM schema_version") == [(schema.VERSION,)]
+
+
+def open_at_once(folder: str, barrier: threading.Barrier, files: int) -> None:
+    """A process of its own: opens new files at the same moments as its peers, and writes a row into each."""
+    for number in range(files):
+        ledger = Ledger(Path(folder) / str(number), 1, 500, 1000)
+        barrier.wait(30)
+        ledger.start()
+        ledger.append(record(), BILL)
+        asyncio.run(ledger.aclose())
+
+
+def test_a_new_file_that_processes_open_at_once_is_one_ledger(tmp_path: Path) -> None:
+    peers, files = 4, 20
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(peers)
+    processes = [context.Process(target=open_at_once, args=(str(tmp_path), barrier, files)) for _ in range(peers)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * peers
+    for number in range(files):
+        path = tmp_path / str(number)
+        assert rows(path, "SELECT version FROM schema_version") == [(schema.VERSION,)]
+        assert rows(path, "SELECT count(*) FROM requests") == [(peers,)]
 
 
 async def test_reopening_appends(path: Path) -> None:

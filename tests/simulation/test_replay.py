@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from app.cli import main
 from app.config.load import load
 from app.metering.types import Bill, RequestRecord
+from app.replay.accounts import WALL_START_NS
 from app.replay.books import Books
 from app.replay.faults import Fault, parse
 from app.replay.formats import Arrival
@@ -104,6 +105,21 @@ def test_requests_and_idle_time_add_up_to_what_the_silicon_costs() -> None:
         if worked.requests and worked.capacity_usd is not None:
             idle_usd = worked.capacity_usd * worked.idle_s / (worked.busy_s + worked.idle_s)
             assert billed[worked.name] / 1e9 + idle_usd == pytest.approx(worked.capacity_usd, abs=2e-9)
+
+
+def test_idle_counts_from_the_beginning_until_the_last_request_has_ended(small: Path) -> None:
+    arrivals = [Arrival(at_s, 500, 50) for at_s in (5.0, 60.0)]
+    rows, served = Rows(), list[Served]()
+    made = stage(load(small), 0, rows)
+    simulation = Simulation(made, "cheapest-slo", next(iter(made.planner.models)), served.append)
+    simulation.schedule([Fault("mi300x", 100.0, 200.0)])  # what happens after the last request is nobody's
+    simulation.run(arrivals)
+    ended_s = max(record.wall_ns for record, _ in rows.rows) / 1e9 - WALL_START_NS / 1e9
+    assert 60 < ended_s < 65
+    for worked in simulation.worked():
+        assert worked.busy_s + worked.idle_s == pytest.approx(ended_s, abs=1e-6), worked.name
+        price_usd = {"h100": 3.99, "mi300x": 5.99}[worked.name]
+        assert worked.capacity_usd == pytest.approx(price_usd * ended_s / 3600, abs=2e-9)
 
 
 def test_the_same_seed_makes_the_same_decisions_to_the_byte(tmp_path: Path) -> None:

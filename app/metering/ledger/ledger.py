@@ -1,5 +1,6 @@
 """Rows in, off the hot path: `append` is a list append, a thread of its own writes batches to SQLite (WAL).
 
+Several processes on one machine may write to one file: SQLite lets one in at a time, and each has its own rows.
 A crash loses at most one flush interval. A closed ledger has lost nothing. A full queue drops rows, counts them and
 says so; a disk that cannot be written keeps rows queued, says so once, and says so once more when it can again. A row
 that no table could take (an integer beyond 64 bits, say) is dropped, counted and said, and the others are written.
@@ -11,6 +12,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -24,6 +26,10 @@ IMPOSSIBLE_ROW = (
     sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError,
     OverflowError, TypeError, ValueError,
 )  # fmt: skip
+
+WAIT_S, LAST_WAIT_S = 1.0, 10.0
+"""How long a file is waited for that another process holds; and how long when it is now or never: to open, to close."""
+RETRY_S = 0.02
 
 log = logging.getLogger("turnout.ledger")
 
@@ -62,8 +68,9 @@ class Ledger:
         Raises: LedgerUnusable.
         """
         try:
-            connection = sqlite3.connect(self._path, check_same_thread=False, timeout=1.0)
+            connection = sqlite3.connect(self._path, check_same_thread=False, timeout=LAST_WAIT_S)
             _prepare(connection)
+            _wait(connection, WAIT_S)
         except sqlite3.Error as error:
             raise LedgerUnusable(f"{self._path}: {error}") from error
         self._thread = threading.Thread(target=self._run, args=(connection,), name="turnout-ledger", daemon=True)
@@ -110,6 +117,8 @@ class Ledger:
             self._wake.wait(self._flush_interval_s)
             self._wake.clear()
             closing = self._closing
+            if closing:
+                _wait(connection, LAST_WAIT_S)
             self._write_all(connection)
             self._passed.set()
             if closing:
@@ -152,12 +161,33 @@ class Ledger:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
+    _write_ahead(connection)
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.executescript(schema.CREATE)
+    with connection:  # one statement: of processes that open a new file at the same time, one writes the version
+        connection.execute(
+            "INSERT INTO schema_version SELECT ? WHERE NOT EXISTS (SELECT 1 FROM schema_version)", (schema.VERSION,)
+        )
     found = connection.execute("SELECT version FROM schema_version").fetchone()
-    if found is None:
-        connection.execute("INSERT INTO schema_version VALUES (?)", (schema.VERSION,))
-        connection.commit()
-    elif found[0] != schema.VERSION:
+    if found[0] != schema.VERSION:
         raise sqlite3.DatabaseError(f"schema version {found[0]}, this program writes {schema.VERSION}")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Of processes that switch a new file to WAL at the same time, SQLite refuses all but one at once, without waiting.
+
+    Raises: sqlite3.Error.
+    """
+    for left in reversed(range(round(LAST_WAIT_S / RETRY_S))):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or not left:
+                raise
+            time.sleep(RETRY_S)
+        else:
+            return
+
+
+def _wait(connection: sqlite3.Connection, for_s: float) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {round(for_s * 1000)}")

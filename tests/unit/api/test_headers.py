@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.api.headers import client_request_id, parse
+from app.api.headers import ANSWERED, CACHE_RESULTS, STEERING, client_request_id, parse
 from app.call import NO_OPTIONS
 from app.errors import BadRequest
 
@@ -81,3 +81,53 @@ def test_an_unsafe_request_id_is_replaced_not_echoed() -> None:
     assert client_request_id("abc-1") == "abc-1"
     assert client_request_id("a b\tc") is None
     assert client_request_id("x" * 129) is None
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("x-turnout-slo-tttf", "x-slo-ttft-ms"),
+        ("x-turnout-slo-ttft-ms", "x-slo-ttft-ms"),
+        ("x-slo-ttft", "x-slo-ttft-ms"),
+        ("x-slo-tpot", "x-slo-tpot-ms"),
+        ("x-slo-e2e", "x-slo-e2e-ms"),
+        ("x-slo-ttft-s", "x-slo-ttft-ms"),
+        ("x-turnout-polcy", "x-turnout-policy"),
+        ("x-turnout-max-cost", "x-turnout-max-cost-usd"),
+        ("x-turnout-dryrun", "x-turnout-dry-run"),
+        ("x-turnout-tag", "x-turnout-tags"),
+    ],
+)
+def test_a_misspelt_name_is_refused_with_the_one_that_was_meant(misspelt: str, meant: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        parse([(b"x-turnout-debug", b"1"), (misspelt.encode(), b"200")])
+    error = caught.value
+    assert (error.status, error.param, error.error_code) == (400, misspelt, "unknown_header")
+    assert str(error) == f"there is no request header {misspelt}; did you mean {meant}?"
+
+
+def test_a_reserved_name_like_none_is_refused_with_all_there_are() -> None:
+    with pytest.raises(BadRequest) as caught:
+        parse([(b"x-turnout-zzzzzz", b"1")])
+    assert all(name in str(caught.value) for name in STEERING)
+
+
+def test_a_name_of_any_length_is_named_by_its_beginning() -> None:
+    with pytest.raises(BadRequest) as caught:
+        parse([(b"x-turnout-" + b"y" * 10_000, b"1")])
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "name", [b"x-slo-class", b"x-slo-tier", b"x-slo-objective", b"traceparent-extra", b"x-turnoutx"]
+)
+def test_names_of_others_pass(name: bytes) -> None:
+    parse([(name, b"gold")])
+
+
+def test_what_responses_carry_may_be_sent_back() -> None:
+    options = parse([(name.encode(), b"whatever") for name in ANSWERED])
+    assert options.policy is None
+    assert options.cache == "on"
+    assert not options.debug
+    assert [parse([(b"x-turnout-cache", each.encode())]).cache for each in CACHE_RESULTS] == ["on"] * 4

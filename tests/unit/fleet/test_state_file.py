@@ -58,6 +58,7 @@ def test_what_is_dumped_comes_back_through_json() -> None:
     assert back.scraped == state.scraped
     assert back.warmth == state.warmth
     assert back.load("a").tightest_tpot_slo_s == 0.02
+    assert back.load("a").begun == state.load("a").begun == [(0, 0.0)]
     request, view = make_request(), make_view()
     assert predict(request, view, back, "reference", 10 * S) == predict(request, view, state, "reference", 10 * S)
     back.release(Reservation("a", 1, 100, 0.02), 0)
@@ -68,6 +69,7 @@ def test_times_are_those_of_whoever_restores() -> None:
     back = restore(dump(full(), 10 * S), 1000 * S)
     assert back.gates["b"].until_ns == 1020 * S
     assert back.warmth["a"] == Warmth(1085 * S, 995 * S)
+    assert back.load("a").begun == [(990 * S, 0.0)]
     assert (back.scraped["a"].at_ns, back.scraped["a"].fresh_until_ns) == (998 * S, 1013 * S)
 
 
@@ -89,6 +91,13 @@ def test_parts_that_are_missing_are_new() -> None:
     assert same(restore({"version": 2}), RoutingState())
 
 
+def test_a_file_from_before_answers_beginnings_were_kept_is_taken() -> None:
+    data = json.loads(json.dumps(dump(full(), 10 * S)))
+    for load in data["loads"].values():
+        del load["begun"]
+    assert restore(data, 10 * S).load("a").begun == []
+
+
 def _broken(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     data: dict[str, Any] = json.loads(json.dumps(dump(full(), 10 * S)))
     change(data)
@@ -104,6 +113,8 @@ def _broken(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         (lambda data: data["loads"]["a"].update(sequences=None), "loads: "),
         (lambda data: data["loads"]["a"].update(reading_s=float("nan")), "loads: .*nan.* is no number"),
         (lambda data: data["loads"]["a"].update(tpot_slos=[1]), "loads: "),
+        (lambda data: data["loads"]["a"].update(begun=[[1]]), "loads: "),
+        (lambda data: data["loads"]["a"].update(begun=[["x", 1]]), "loads: .*x.* is no number"),
         (lambda data: data.update(loads=[]), "loads: "),
         (lambda data: data["learned"]["a m"].pop("tpot"), "learned: .*tpot"),
         (lambda data: data.update(learned=3), "learned: "),
