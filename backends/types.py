@@ -53,13 +53,22 @@ class GenerationRequest(NamedTuple):
         return len(self.prompts) * self.n
 
 
+class ToolCallPart(NamedTuple):
+    """The call whose arguments a chunk's text is a piece of. `place` counts the calls of one answer from 0."""
+
+    place: int
+    call_id: str
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class TokenChunk:
     """Text of one choice as it appears; `tokens` is how many tokens it holds, as far as that is told (at least 1).
 
     `raw` is what a real service sent for it, ready to be passed on: whole SSE frames of a stream, the whole body of an
     answer in one piece. None = nothing to pass on, the writer makes its own; b"" = it went with an earlier event.
-    `plain` says that `text` is all there is; tool calls, reasoning or log-probabilities are only in `raw`.
+    `plain` says that `text` is all there is; tool calls, reasoning or log-probabilities are only in `raw`, but for
+    `tool`, which an emulated backend sets and a chunk without `raw` may have: `text` then is arguments, not an answer.
     """
 
     index: int
@@ -67,6 +76,7 @@ class TokenChunk:
     tokens: int
     raw: bytes | None = None
     plain: bool = True
+    tool: ToolCallPart | None = None
 
 
 @dataclass(frozen=True, slots=True)
