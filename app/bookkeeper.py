@@ -24,7 +24,6 @@ from app.planning import Plan
 from app.routing.types import Decision
 from backends import errors
 from backends.clock import Clock
-from backends.types import Endpoint
 
 Stage = Literal["cache", "score", "total"]
 
@@ -147,7 +146,7 @@ class Bookkeeper:
 
     def finished(
         self,
-        endpoint: Endpoint,
+        endpoint: str,
         model: str | None,
         call: Call | None,
         answer: Answer | None,

@@ -23,4 +23,8 @@ class Ids:
     def response(self, endpoint: Endpoint) -> str:
         """For the body's `id`, in OpenAI's style."""
         kind = "chatcmpl" if endpoint == "chat" else "cmpl"
-        return f"{kind}-{self.prefix}{next(self._responses):x}"
+        return f"{kind}-{self.answer()}"
+
+    def answer(self) -> str:
+        """What tells one answer from another, without the prefix that says what kind it is."""
+        return f"{self.prefix}{next(self._responses):x}"

@@ -6,23 +6,22 @@ from dataclasses import dataclass
 
 from app.answers import Answer, CacheResult
 from app.api.asgi import Message, Send
+from app.api.wires.base import Wire
 from app.call import NO_OPTIONS, Call, Options
 from app.errors import ApiError
 from backends.clock import Clock
-from backends.types import Endpoint
 
 
 @dataclass(slots=True)
 class Exchange:
     """Filled in as the request proceeds; `status` 0 means that no header has been sent."""
 
-    endpoint: Endpoint
+    wire: Wire
     request_id: str
     started_ns: int
     send: Send
     options: Options = NO_OPTIONS
     call: Call | None = None
-    include_usage: bool = False
     model: str | None = None
     answer: Answer | None = None
     cache: CacheResult = "off"

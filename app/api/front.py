@@ -10,11 +10,12 @@ from app.api.asgi import Headers, Message, Receive, Scope, Send
 from app.api.headers import client_request_id
 from app.api.hot import HotEndpoints
 from app.api.response_headers import ResponseHeaders
+from app.api.wires.base import Wire
+from app.api.wires.openai import CHAT, COMPLETION
 from app.ids import Ids
 from backends.clock import Clock
-from backends.types import Endpoint
 
-HOT: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/completions": "completion"}
+HOT: dict[str, Wire] = {"/v1/chat/completions": CHAT, "/v1/completions": COMPLETION}
 
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -33,8 +34,8 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
-        elif scope["type"] == "http" and (endpoint := HOT.get(scope["path"])) is not None:
-            await self.hot(endpoint, scope, receive, send)
+        elif scope["type"] == "http" and (wire := HOT.get(scope["path"])) is not None:
+            await self.hot(wire, scope, receive, send)
         else:
             await self._rest(scope, receive, send)
 

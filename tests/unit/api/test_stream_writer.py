@@ -6,17 +6,19 @@ import json
 from typing import Any
 
 from app.api import openai_wire
-from app.api.stream_writer import StreamWriter
-from backends.types import ChoiceEnd, Event, TokenChunk
+from app.api.wires.base import Bill
+from app.api.wires.openai_stream import StreamWriter
+from backends.types import ChoiceEnd, Event, TokenChunk, Usage
 from tests.upstreams import delta, sse
 
-USAGE = {"prompt_tokens": 1, "cost": 0.5}
+BILL = Bill(Usage(1), None, None)
+USAGE = openai_wire.usage_block(*BILL)
 EXTRA = {"turnout": {"attempts": 1}}
 
 
 def written(events: list[Event], extra: dict[str, Any] | None = None, *, usage: bool = False) -> list[dict[str, Any]]:
     writer = StreamWriter("chat", "ours-1", 3, "m", include_usage=usage)
-    text = b"".join(writer.event(event) for event in events) + writer.end(USAGE, extra)
+    text = b"".join(writer.event(event) for event in events) + writer.end(BILL, extra)
     frames = text.decode().split("\n\n")
     assert frames[-2:] == ["data: [DONE]", ""]
     return [json.loads(frame.removeprefix("data: ")) for frame in frames[:-2]]

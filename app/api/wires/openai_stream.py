@@ -5,11 +5,10 @@ What a real service sent is passed on as it came (`event.raw`); for everything e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from app.api import openai_wire
 from app.api.openai_wire import StreamFrames
+from app.api.wires.base import Bill, Extra
+from app.errors import ApiError
 from backends.types import ChoiceEnd, Endpoint, Event, TokenChunk
 
 
@@ -26,6 +25,10 @@ class StreamWriter:
         self._begun: set[int] = set()
         self._ended: ChoiceEnd | None = None
         self._relaying = False
+
+    def begin(self) -> bytes:
+        """Nothing: the first frame is the first choice's."""
+        return b""
 
     def event(self, event: Event) -> bytes:
         """What to write now; may be nothing."""
@@ -47,17 +50,17 @@ class StreamWriter:
             self._ended = event
         return frame
 
-    def failed(self, error: Mapping[str, Any]) -> bytes:
+    def failed(self, error: ApiError) -> bytes:
         """The end of a stream that broke off: an error event, no [DONE]."""
-        return self._finish() + openai_wire.stream_error(error)
+        return self._finish() + openai_wire.stream_error(error.body())
 
-    def end(self, usage: Mapping[str, Any], extra: Mapping[str, Any] | None) -> bytes:
+    def end(self, bill: Bill, extra: Extra | None) -> bytes:
         """The end of a whole one; `extra` keys go into its last chunk."""
         if not self._include_usage:
             return self._finish(extra) + openai_wire.DONE
-        return self._finish() + self._frames.usage(usage, extra) + openai_wire.DONE
+        return self._finish() + self._frames.usage(openai_wire.usage_block(*bill), extra) + openai_wire.DONE
 
-    def _finish(self, extra: Mapping[str, Any] | None = None) -> bytes:
+    def _finish(self, extra: Extra | None = None) -> bytes:
         ended, self._ended = self._ended, None
         if ended is None:
             return b""

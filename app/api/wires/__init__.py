@@ -1,0 +1,1 @@
+"""What clients speak, a module each: OpenAI's chat, completions and responses, Anthropic's messages. No I/O."""
