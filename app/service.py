@@ -64,6 +64,13 @@ class CompletionService:
         """
         return self._fleet.preview(self._plan(call).route, self._clock.now_ns())
 
+    def prompt_tokens(self, call: Call) -> int:
+        """How many tokens a prompt is estimated to have, as it would be for a decision.
+
+        Raises: NotFound for an unknown model.
+        """
+        return self._plan(call).route.prompt_tokens
+
     async def open(self, call: Call, fields: Fields | None) -> Answer:
         """An answer whose first event exists. `fields` is the body as plain data, given when it may be cached.
 

@@ -12,6 +12,15 @@ from starlette.exceptions import HTTPException
 from app.api.response_headers import retry_headers
 from app.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, NotFound
 
+UNSUPPORTED = frozenset(
+    "assistants audio batches chatkit complete containers conversations evals files fine-tuning fine_tuning images "
+    "moderations organization organizations realtime skills threads uploads vector_stores videos".split()
+)
+"""What OpenAI and Anthropic have below /v1 and Turnout has not."""
+
+KEPT = ("/v1/chat/completions/", "/v1/responses/", "/v1/messages/")
+"""Below these are answers that a service has kept, and batches of requests."""
+
 log = logging.getLogger("turnout.api")
 
 
@@ -48,6 +57,9 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
         allow = (error.headers or {}).get("Allow", "GET")
         return answer(MethodNotAllowed(f"{path} takes {allow}, not {method}", allow=allow))
     if error.status_code == 404:
+        if _supported_elsewhere(path):
+            what = f"{path[:256]} is not supported: Turnout routes requests for tokens and keeps nothing of them"
+            return answer(NotFound(what, code="unsupported_endpoint"))
         return answer(NotFound(f"no route {method} {path[:256]}", code="unknown_route"))
     return answer(BadRequest(str(error.detail)))
 
@@ -55,3 +67,8 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 async def _internal(request: Request, error: Exception) -> JSONResponse:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return answer(InternalError("internal error; see the log"))
+
+
+def _supported_elsewhere(path: str) -> bool:
+    first = path.removeprefix("/v1/").partition("/")[0] if path.startswith("/v1/") else ""
+    return first in UNSUPPORTED or path.startswith(KEPT)

@@ -11,11 +11,20 @@ from app.api.headers import client_request_id
 from app.api.hot import HotEndpoints
 from app.api.response_headers import ResponseHeaders
 from app.api.wires.base import Wire
+from app.api.wires.messages import COUNT_TOKENS, MESSAGES
 from app.api.wires.openai import CHAT, COMPLETION
+from app.api.wires.responses import INPUT_TOKENS, RESPONSES
 from app.ids import Ids
 from backends.clock import Clock
 
-HOT: dict[str, Wire] = {"/v1/chat/completions": CHAT, "/v1/completions": COMPLETION}
+HOT: dict[str, Wire] = {
+    "/v1/chat/completions": CHAT,
+    "/v1/completions": COMPLETION,
+    "/v1/responses": RESPONSES,
+    "/v1/responses/input_tokens": INPUT_TOKENS,
+    "/v1/messages": MESSAGES,
+    "/v1/messages/count_tokens": COUNT_TOKENS,
+}
 
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 

@@ -16,7 +16,7 @@ from app.api.exchange import Exchange
 from app.api.headers import client_request_id, parse
 from app.api.receipts import receipt
 from app.api.response_headers import ResponseHeaders
-from app.api.wires.base import Arrival, Bill, Extra, Opening, Reading, Wire, Writer
+from app.api.wires.base import Arrival, Bill, Extra, Opening, Reading, Sizing, Wire, Writer
 from app.bookkeeper import Bookkeeper
 from app.call import Call
 from app.errors import ApiError, InternalError, MethodNotAllowed, ShuttingDown
@@ -75,7 +75,9 @@ class HotEndpoints:
             exchange.options = parse(scope["headers"])
             body = await read_body(receive, self._body_limit_bytes)
             reading = self._read(exchange, body)
-            if exchange.options.dry_run:
+            if isinstance(reading, Sizing):
+                await self._size(exchange, reading)
+            elif exchange.options.dry_run:
                 await self._dry_run(exchange, reading.call)
             else:
                 await self._answer(exchange, reading, scope, receive)
@@ -103,11 +105,15 @@ class HotEndpoints:
                 exchange.sending_ns,
             )
 
-    def _read(self, exchange: Exchange, body: bytes) -> Reading:
+    def _read(self, exchange: Exchange, body: bytes) -> Reading | Sizing:
         reading = exchange.wire.read(Arrival(body, exchange.request_id, exchange.started_ns, exchange.options))
         exchange.call = reading.call
         exchange.model = self._service.planner.resolve(reading.call)
         return reading
+
+    async def _size(self, exchange: Exchange, sizing: Sizing) -> None:
+        body = openai_wire.encode({**sizing.shape, "input_tokens": self._service.prompt_tokens(sizing.call)})
+        await self._send_json(exchange, 200, body, self._headers.undecided(exchange))
 
     async def _dry_run(self, exchange: Exchange, call: Call) -> None:
         decision = self._service.preview(call)

@@ -13,7 +13,8 @@ from app.config.models import ModelConfig
 from app.planning import Planner
 
 STARTED_EPOCH_S = 1_700_000_000
-"""`created` of a model: OpenAI's clients want an integer; a configured model has no birthday."""
+STARTED_RFC3339 = "2023-11-14T22:13:20Z"
+"""`created` and `created_at` of a model: OpenAI's clients want an integer; a configured model has no birthday."""
 
 
 def public_api(
@@ -25,7 +26,10 @@ def public_api(
 
     @api.get("/v1/models")
     async def list_models() -> dict[str, Any]:
-        return {"object": "list", "data": [describe(name) for name in planner().names()]}
+        listed = [describe(name) for name in planner().names()]
+        # Anthropic's clients read the same list: it is always whole, so there is no next page.
+        edges = {"first_id": listed[0]["id"], "last_id": listed[-1]["id"]} if listed else {}
+        return {"object": "list", "data": listed, "has_more": False, **edges}
 
     @api.get("/v1/models/{name:path}")
     async def get_model(name: str) -> dict[str, Any]:
@@ -53,6 +57,11 @@ def public_api(
             "object": "model",
             "created": STARTED_EPOCH_S,
             "owned_by": "turnout",
+            # What Anthropic's clients call the same.
+            "type": "model",
+            "display_name": name,
+            "created_at": STARTED_RFC3339,
+            "lifecycle": "active",
             "turnout": {
                 "model": largest,
                 "shares": dict(shares),

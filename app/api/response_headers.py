@@ -31,7 +31,7 @@ class ResponseHeaders:
 
     def answered(self, exchange: Exchange, answer: Answer, *, final: bool) -> Headers:
         """For an answer; `final` when usage and cost are known (a non-streamed one)."""
-        headers = self.always(exchange.request_id, self._overhead_ns(exchange))
+        headers = self._of(exchange)
         headers.append((b"x-turnout-cache", answer.cache.encode()))
         headers.append((b"x-turnout-attempts", b"%d" % answer.attempts))
         if answer.decision is not None:
@@ -43,18 +43,28 @@ class ResponseHeaders:
                 headers.append((b"x-turnout-saved-usd", _usd(answer.saved_nusd)))
         return headers
 
+    def undecided(self, exchange: Exchange) -> Headers:
+        """For what is answered without a decision."""
+        return self._of(exchange)
+
     def decided(self, exchange: Exchange, decision: Decision) -> Headers:
         """For a dry run: nothing was looked up or dispatched."""
-        return [*self.always(exchange.request_id, self._overhead_ns(exchange)), *UNDISPATCHED, *_decision(decision)]
+        return [*self._of(exchange), *UNDISPATCHED, *_decision(decision)]
 
     def failed(self, exchange: Exchange, error: ApiError) -> Headers:
         """For an error, with when to come back if that is known."""
-        headers = self.always(exchange.request_id, self._overhead_ns(exchange) - error.waited_ns)
+        headers = self._of(exchange, error.waited_ns)
         if error.decision is not None:
             headers.append((b"x-turnout-cache", exchange.cache.encode()))
             headers.append((b"x-turnout-attempts", b"%d" % error.attempts))
             headers += _decision(error.decision)
         return headers + retry_headers(error)
+
+    def _of(self, exchange: Exchange, waited_ns: int = 0) -> Headers:
+        headers = self.always(exchange.request_id, self._overhead_ns(exchange) - waited_ns)
+        if exchange.wire.id_header is not None:
+            headers.append((exchange.wire.id_header, exchange.request_id.encode()))
+        return headers
 
     def _overhead_ns(self, exchange: Exchange) -> int:
         waited_ns = 0 if exchange.answer is None else exchange.answer.waited_ns

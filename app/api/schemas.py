@@ -107,12 +107,12 @@ _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`")
 
 def decode_chat(body: bytes) -> ChatRequest:
     """Raises: BadRequest."""
-    return _decode(_CHAT, body)
+    return decode(_CHAT, body)
 
 
 def decode_completion(body: bytes) -> CompletionRequest:
     """Raises: BadRequest."""
-    request = _decode(_COMPLETION, body)
+    request = decode(_COMPLETION, body)
     if request.prompt is UNSET:
         raise BadRequest("'prompt' is required", param="prompt", code="missing_required_parameter")
     return request
@@ -123,14 +123,18 @@ def decode_object(body: bytes) -> dict[str, Any]:
 
     Raises: BadRequest.
     """
-    return _decode(_OBJECT, body)
+    return decode(_OBJECT, body)
 
 
-def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """A body of any wire, decoded; what is wrong with it is named as OpenAI does.
+
+    Raises: BadRequest.
+    """
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
+        raise invalid(str(error)) from None
     except msgspec.DecodeError as error:
         raise BadRequest(f"the body is not valid JSON: {error}", code="invalid_json") from None
     except UnicodeDecodeError:
@@ -139,10 +143,11 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         raise BadRequest("the body is nested too deeply", code="invalid_json") from None
 
 
-def _invalid(text: str) -> BadRequest:
-    """msgspec says "<what> - at `$.a[0].b`"; OpenAI says what, and `param: a[0].b`."""
+def invalid(text: str, below: str = "") -> BadRequest:
+    """msgspec says "<what> - at `$.a[0].b`"; OpenAI says what, and `param: a[0].b`. `below` is where `$` stands."""
     found = _PATH.search(text)
-    path = found["path"].strip(".") if found else ""
+    inside = found["path"].strip(".") if found else ""
+    path = f"{below}.{inside}".strip(".") if not inside.startswith("[") else below + inside
     what = text[: found.start()] if found else text
     if missing := _MISSING.match(what):
         param = f"{path}.{missing['field']}" if path else missing["field"]

@@ -75,12 +75,21 @@ class Reading(Protocol):
     def whole(self, opening: Opening) -> Writer: ...
 
 
+class Sizing(NamedTuple):
+    """A request that asks only how many tokens its prompt has; `shape` is what the answer says beside."""
+
+    call: Call
+    shape: Mapping[str, Any]
+
+
 class Wire(Protocol):
-    """What is spoken at one path. `name` is the `endpoint` label of the request metrics."""
+    """What is spoken at one path. `name` is the `endpoint` label of the request metrics; `id_header` is where its
+    clients look for the request's id, if not in `x-request-id`."""
 
     name: str
+    id_header: bytes | None
 
-    def read(self, arrival: Arrival) -> Reading:
+    def read(self, arrival: Arrival) -> Reading | Sizing:
         """Raises: BadRequest."""
         ...
 

@@ -32,6 +32,7 @@ class OpenAIWire:
 
     def __init__(self, name: str, read: Callable[[Arrival], OpenAIReading]) -> None:
         self.name = name
+        self.id_header: bytes | None = None
         self.read = read
 
     def error(self, error: ApiError, request_id: str) -> bytes:
