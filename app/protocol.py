@@ -20,6 +20,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from app.api.asgi import DISCONNECT
 from app.errors import BadRequest
 
+HELD_BYTES = 8 * 1024
+"""A client that reads slowly: once this much waits for it here, its answer is read no further."""
+
 
 class GatewayProtocol(HttpToolsProtocol):
     """One write per pass of the loop; `scope["extensions"]` offers `when_lost` and `hang_up`."""
@@ -28,6 +31,7 @@ class GatewayProtocol(HttpToolsProtocol):
     _lost = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        transport.set_write_buffer_limits(high=HELD_BYTES)
         super().connection_made(GatheringTransport(transport))  # type: ignore[arg-type]
 
     def on_message_begin(self) -> None:
@@ -65,12 +69,16 @@ class GatheringTransport:
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._pieces: list[bytes] = []
+        self._size = 0
 
     def write(self, data: bytes) -> None:
-        """Keep a piece; the first one books the flush."""
+        """Keep a piece; the first one books the flush. Much is passed on at once, so that a slow reader is noticed."""
         if not self._pieces:
             self._loop.call_soon(self._flush)
         self._pieces.append(data)
+        self._size += len(data)
+        if self._size > HELD_BYTES:
+            self._flush()
 
     def close(self) -> None:
         """Flush, then close as the transport does: after its own buffer has gone out."""
@@ -78,7 +86,7 @@ class GatheringTransport:
         self._transport.close()
 
     def _flush(self) -> None:
-        pieces, self._pieces = self._pieces, []
+        pieces, self._pieces, self._size = self._pieces, [], 0
         if pieces and not self._transport.is_closing():
             self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 

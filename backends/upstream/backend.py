@@ -124,6 +124,7 @@ class LiveBackend:
                 openai.headers(self.api_key, request),
                 openai.request_body(request, upstream_model),
                 request.warm_up_s + (timeouts.first_byte_s if request.stream else timeouts.whole_s),
+                request.stream,
             )
         )
 
@@ -150,6 +151,8 @@ class LiveGeneration:
         )
         self._decoder = Decoder()
         self._response: Response | None = None
+        self._frames: deque[bytes] = deque()
+        """Read, and not yet looked at: of a client that reads slowly, what waits here is not held twice."""
         self._events: deque[Event] = deque()
         self._error: BackendError | None = None
         self._over = False
@@ -181,6 +184,7 @@ class LiveGeneration:
     async def aclose(self) -> None:
         self._closed = True
         self._events.clear()
+        self._count_unseen()
         await self._leave()
 
     async def cut(self) -> None:
@@ -219,6 +223,13 @@ class LiveGeneration:
             self._events += self._answers.whole(await self._read_whole(self._response, MAX_WHOLE_BYTES))
             await self._finish()
             return
+        if self._frames:
+            self._events += self._answers.chunk(self._frames.popleft())
+            if self._answers.done:
+                self._frames.clear()
+                await self._read_tail(self._response)
+                await self._finish()
+            return
         try:
             piece = await self._response.read()
         except StreamCut as error:
@@ -230,15 +241,17 @@ class LiveGeneration:
             await self._finish()
             return
         try:
-            listed = self._decoder.feed(piece)
+            self._frames += self._decoder.feed(piece)
         except EventTooLong as error:
             raise self._nonsense(f"sent {error}") from None
-        for data in listed:
-            if not self._answers.done:
-                self._events += self._answers.chunk(data)
-        if self._answers.done:
-            await self._read_tail(self._response)
-            await self._finish()
+
+    def _count_unseen(self) -> None:
+        """What was read and will be seen by nobody was generated all the same."""
+        while self._frames and not self._answers.done:
+            try:
+                self._answers.chunk(self._frames.popleft())
+            except BackendError:
+                return
 
     async def _open(self) -> Response:
         if self._upstream_model is None:

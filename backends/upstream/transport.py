@@ -1,13 +1,15 @@
 """The one way to a real service: `send(request) -> response`. httpx behind it, and a fake that does as it is told.
 
 A response is read piece by piece; closing it before its end closes the connection, which is how an upstream learns
-that nobody listens any more. Redirects are not followed and proxies are not taken from the environment: where a request
-goes follows from the configuration alone. What httpx raises ends here and becomes an error of `backends.errors`.
+that nobody listens any more. Redirects are not followed. A proxy that the environment
+names is used (`proxies.py`). What httpx raises ends here and becomes an error of `backends.errors`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +18,16 @@ from typing import NamedTuple, Protocol
 
 import httpx
 
-from backends.errors import BackendError, BackendTimeout, Saturated, StreamCut, Unavailable, Unreachable
+from backends.errors import (
+    BackendConfigError,
+    BackendError,
+    BackendTimeout,
+    Saturated,
+    StreamCut,
+    Unavailable,
+    Unreachable,
+)
+from backends.upstream.proxies import proxy_of
 
 SSE_HEADERS: Mapping[str, str] = {"content-type": "text/event-stream"}
 KEPT_ALIVE = 64
@@ -24,17 +35,24 @@ KEEPALIVE_S = 4.0
 """Idle connections are dropped before the service does it: uvicorn's (so vLLM's and SGLang's) patience is 5 s, and a
 request that crosses its closing is lost."""
 
+STREAM_BUFFER = (socket.SOL_SOCKET, socket.SO_RCVBUF, 12 * 1024)
+"""What the kernel may hold of a stream before its service is slowed down (Linux takes it twice). Left alone it is
+megabytes, read in pieces of 250 kB: a thousand clients that read slowly took 600 MB (tests/integration/
+test_slow_streams.py). Answers in one piece come as fast as the network can."""
+
 POOL_RETRY_AFTER_S = 1.0
 
 
 class Request(NamedTuple):
-    """What is sent. The first byte of the answer's body must come within `first_byte_s`."""
+    """What is sent. The first byte of the answer's body must come within `first_byte_s`; a `stream` is read as slowly
+    as it is wanted."""
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: bytes
     first_byte_s: float
+    stream: bool = False
 
 
 class Response(Protocol):
@@ -89,25 +107,24 @@ class HttpxTransport:
     square of their number (600 at a time took a minute of CPU).
     """
 
-    def __init__(self, name: str, url: str, limits: Limits) -> None:
+    def __init__(self, name: str, url: str, limits: Limits, environment: Mapping[str, str] | None = None) -> None:
+        """`environment` stands in for the process's, which may name a proxy.
+
+        Raises: BackendConfigError for a proxy that is none.
+        """
         self._name = name
         self._limits = limits
         self._open = 0
         # Reading certificates takes 20 ms, and an http:// service shows none: there, TLS would simply fail.
         verify = True if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._client = httpx.AsyncClient(
-            verify=verify,
-            trust_env=False,
-            follow_redirects=False,
-            # One client serves every tenant: a cookie kept here would go out with somebody else's request.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            timeout=httpx.Timeout(None, connect=limits.connect_s),
-            limits=httpx.Limits(
-                max_connections=None,
-                max_keepalive_connections=KEPT_ALIVE,
-                keepalive_expiry=KEEPALIVE_S,
-            ),
-        )
+        proxy = proxy_of(url, os.environ if environment is None else environment)
+        try:
+            self._streams = _client(verify, proxy, limits, [STREAM_BUFFER])
+            self._wholes = _client(verify, proxy, limits, [])
+        except (ValueError, httpx.InvalidURL) as error:
+            raise BackendConfigError(
+                f"the proxy that the environment names for {url} cannot be used: {error}"
+            ) from None
 
     async def send(self, request: Request) -> HttpxResponse:
         """Raises: Unavailable; BackendTimeout; Saturated."""
@@ -124,10 +141,11 @@ class HttpxTransport:
     async def _send(self, request: Request) -> HttpxResponse:
         deadline_s = asyncio.get_running_loop().time() + request.first_byte_s
         headers = {**request.headers, "accept-encoding": "identity"}
-        built = self._client.build_request(request.method, request.url, content=request.body, headers=headers)
+        client = self._streams if request.stream else self._wholes
+        built = client.build_request(request.method, request.url, content=request.body, headers=headers)
         try:
             async with asyncio.timeout_at(deadline_s):
-                response = await self._client.send(built, stream=True)
+                response = await client.send(built, stream=True)
         except TimeoutError:
             raise BackendTimeout(f"{self._name} sent no byte within {request.first_byte_s:g} s") from None
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
@@ -137,7 +155,8 @@ class HttpxTransport:
         return HttpxResponse(self, response, deadline_s, request.first_byte_s)
 
     async def aclose(self) -> None:
-        await self._client.aclose()
+        await self._streams.aclose()
+        await self._wholes.aclose()
 
     @property
     def name(self) -> str:
@@ -191,6 +210,29 @@ class HttpxResponse:
             await self._response.aclose()
         finally:
             self._transport.closed()
+
+
+def _client(
+    verify: ssl.SSLContext | bool, proxy: str | None, limits: Limits, socket_options: list[tuple[int, int, int]]
+) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=httpx.AsyncHTTPTransport(
+            verify=verify,
+            proxy=proxy,
+            trust_env=True,  # SSL_CERT_FILE and SSL_CERT_DIR; proxies are no matter of the transport
+            limits=httpx.Limits(
+                max_connections=None,
+                max_keepalive_connections=KEPT_ALIVE,
+                keepalive_expiry=KEEPALIVE_S,
+            ),
+            socket_options=socket_options,
+        ),
+        trust_env=False,
+        follow_redirects=False,
+        # One client serves every tenant: a cookie kept here would go out with somebody else's request.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        timeout=httpx.Timeout(None, connect=limits.connect_s),
+    )
 
 
 def _text(error: Exception) -> str:

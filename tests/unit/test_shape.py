@@ -87,8 +87,9 @@ def test_no_file_names_a_registry_or_this_machine() -> None:
     checked = {".py", ".md", ".txt", ".toml", ".yml", ".yaml", ".sh", ".json", ""}
     for path in ROOT.rglob("*"):
         parts = path.relative_to(ROOT).parts
-        if path.name == ".git" or any(name.startswith(".") and name != ".ci" for name in parts[:-1]):
-            continue  # tools' caches, the environment, git (a file where this is a worktree)
+        hidden = any(name.startswith(".") and name != ".ci" for name in parts[:-1])
+        if path.name == ".git" or hidden or "node_modules" in parts:
+            continue  # tools' caches, the environments, git (a file where this is a worktree)
         if path.suffix not in checked or not path.is_file():
             continue
         text = path.read_text(errors="ignore")

@@ -4,14 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
-from backends.errors import BackendError, BackendTimeout, Saturated, StreamCut, Unavailable
+from backends.errors import (
+    BackendConfigError,
+    BackendError,
+    BackendTimeout,
+    Saturated,
+    StreamCut,
+    Unavailable,
+    Unreachable,
+)
 from backends.upstream.transport import HttpxTransport, Limits, Request
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+SELF_SIGNED = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgKL+w9P9nrGKpJAML
+Q2z8Wh2GlvDj5RuFjEEUihdj1yShRANCAASv8vCNdq5Smn09fMyyCVABmzSBFxMl
+oNhqrLMnN8860G8PEJ92rZkZAlrYupQJyc4MxEoGj8+GtwK4JrJxKdOz
+-----END PRIVATE KEY-----
+-----BEGIN CERTIFICATE-----
+MIIBmjCCAUGgAwIBAgIUeY6qwkVh4V2Xd+pPB0zTy61M9XkwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyNzA1NDc0M1oYDzIxMjYxMTAz
+MDU0NzQzWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAASv8vCNdq5Smn09fMyyCVABmzSBFxMloNhqrLMnN8860G8PEJ92rZkZ
+AlrYupQJyc4MxEoGj8+GtwK4JrJxKdOzo28wbTAdBgNVHQ4EFgQU1575ZlsgPhOY
+Vrv03Et3rc0kBd0wHwYDVR0jBBgwFoAU1575ZlsgPhOYVrv03Et3rc0kBd0wDwYD
+VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
+zj0EAwIDRwAwRAIgawsOv71QMEWo66f+kMNUMXi48djDFpl2JhCVHvKp27YCIG6E
+0sSbml9LUSlGcnVM2Vionk1JT4eYdaadExv82Za5
+-----END CERTIFICATE-----
+"""
+"""A key and a certificate for 127.0.0.1, made for these tests."""
+
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
@@ -159,7 +189,86 @@ async def test_nobody_there_and_no_such_host() -> None:
     await transport.aclose()
 
 
-async def test_redirects_and_proxies_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_that_nobody_knows() -> None:
+    transport = HttpxTransport("up", "http://nobody.invalid", Limits(connect_s=2), {})
+    error = await failure(transport, get("http://nobody.invalid", 3))
+    assert isinstance(error, Unreachable)
+    assert "no connection to up" in str(error)
+    await transport.aclose()
+
+
+@pytest.mark.parametrize("trusted", [False, None])
+async def test_a_tls_failure_says_what_it_is(tmp_path: Path, trusted: bool | None) -> None:
+    """A certificate that nobody vouches for; or a server that does not speak TLS at all (None)."""
+    context = None
+    if trusted is not None:
+        (tmp_path / "own.pem").write_text(SELF_SIGNED)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tmp_path / "own.pem")
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(handler, "127.0.0.1", 0, ssl=context)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    transport = HttpxTransport("up", url, Limits(connect_s=2))
+    error = await failure(transport, get(url, 3))
+    assert isinstance(error, Unreachable)
+    assert ("CERTIFICATE_VERIFY_FAILED" if context else "SSL") in str(error)
+    await transport.aclose()
+    server.close()
+
+
+async def test_an_authority_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.pem").write_text(SELF_SIGNED)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "own.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "own.pem"))
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(handler, "127.0.0.1", 0, ssl=context)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    transport = HttpxTransport("up", url, Limits(connect_s=2))
+    response = await transport.send(get(url, 3))
+    assert response.status == 204
+    await response.aclose()
+    await transport.aclose()
+    server.close()
+
+
+async def test_a_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    monkeypatch.setenv("NO_PROXY", "elsewhere")
+    monkeypatch.delenv("http_proxy", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    transport = HttpxTransport("up", "http://service.invalid", Limits())
+    response = await transport.send(get("http://service.invalid", 3))
+    assert response.status == 204
+    assert asked[0].startswith(b"GET http://service.invalid/v1/models HTTP/1.1\r\n")
+    await response.aclose()
+    await transport.aclose()
+    server.close()
+
+
+def test_a_proxy_that_is_none_is_refused() -> None:
+    with pytest.raises(BackendConfigError, match="proxy"):
+        HttpxTransport("up", "http://service.invalid", Limits(), {"http_proxy": "gopher://x"})
+
+
+async def test_redirects_are_not_followed_nor_a_proxy_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
 
