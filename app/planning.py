@@ -130,6 +130,7 @@ def asked_of(call: Call, model: str, max_tokens: int | None) -> GenerationReques
         stream=call.stream,
         body=call.body,
         priority=call.priority,
+        needs=call.capabilities,
     )
 
 

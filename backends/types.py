@@ -30,7 +30,7 @@ class GenerationRequest(NamedTuple):
     fields. Choices are numbered prompt-major: choice `i * n + j` is the j-th answer to `prompts[i]`.
     `max_tokens` is per choice; None means as long as the model likes, within its context. A request of higher
     `priority` leaves a backend's queue sooner. `warm_up_s` is how much longer than usual its answer may take, because
-    the backend is expected to be warming up.
+    the backend is expected to be warming up. `needs` are capabilities without which it cannot be answered.
     """
 
     request_id: str
@@ -47,6 +47,7 @@ class GenerationRequest(NamedTuple):
     body: bytes = b""
     priority: int = 0
     warm_up_s: float = 0.0
+    needs: frozenset[Capability] = frozenset()
 
     @property
     def choices(self) -> int:

@@ -5,13 +5,13 @@ A stream's frames differ only in their text, so everything around it is encoded 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from app.metering.cost import CostLines
-from backends.types import Endpoint, FinishReason, Usage
+from backends.types import ChoiceEnd, Endpoint, Event, FinishReason, TokenChunk, ToolCallPart, Usage
 
 DONE = b"data: [DONE]\n\n"
 
@@ -60,33 +60,54 @@ def usage_block(usage: Usage, cost: CostLines | None, energy_j: float | None) ->
     }
 
 
+class Gathered:
+    """The choices of an answer, put together from its events."""
+
+    def __init__(self, choices: int) -> None:
+        self.texts: list[list[str]] = [[] for _ in range(choices)]
+        self.calls: list[dict[int, tuple[ToolCallPart, list[str]]]] = [{} for _ in range(choices)]
+        self.reasons: list[FinishReason] = ["stop"] * choices
+
+    def add(self, event: Event) -> None:
+        """The next event."""
+        if type(event) is ChoiceEnd:
+            self.reasons[event.index] = event.reason
+        elif type(event) is TokenChunk:
+            if event.tool is None:
+                self.texts[event.index].append(event.text)
+            else:
+                self.calls[event.index].setdefault(event.tool.place, (event.tool, []))[1].append(event.text)
+
+    def message(self, index: int) -> dict[str, Any]:
+        """A choice as the message of a chat."""
+        text, calls = "".join(self.texts[index]), self.calls[index]
+        if not calls:
+            return {"role": "assistant", "content": text, "refusal": None}
+        listed = [
+            {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": "".join(pieces)}}
+            for call, pieces in calls.values()
+        ]
+        return {"role": "assistant", "content": text or None, "refusal": None, "tool_calls": listed}
+
+
 def whole(
     endpoint: Endpoint,
     response_id: str,
     created_s: int,
     model: str,
-    choices: Sequence[tuple[str, FinishReason]],
+    gathered: Gathered,
     usage: Mapping[str, Any] | None,
     extra: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """A complete answer; `choices` are (text, finish reason) in index order."""
+    """A complete answer."""
+    indices = range(len(gathered.reasons))
+    kind = "text_completion"
+    said: list[dict[str, Any]] = [{"text": "".join(texts)} for texts in gathered.texts]
     if endpoint == "chat":
-        kind = "chat.completion"
-        listed: list[dict[str, Any]] = [
-            {
-                "index": index,
-                "message": {"role": "assistant", "content": text, "refusal": None},
-                "logprobs": None,
-                "finish_reason": reason,
-            }
-            for index, (text, reason) in enumerate(choices)
-        ]
-    else:
-        kind = "text_completion"
-        listed = [
-            {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
-            for index, (text, reason) in enumerate(choices)
-        ]
+        kind, said = "chat.completion", [{"message": gathered.message(index)} for index in indices]
+    listed = [
+        {"index": index, **said[index], "logprobs": None, "finish_reason": gathered.reasons[index]} for index in indices
+    ]
     body: dict[str, Any] = {
         "id": response_id,
         "object": kind,
@@ -130,6 +151,7 @@ class StreamFrames:
         self, endpoint: Endpoint, response_id: str, created_s: int, model: str, *, include_usage: bool
     ) -> None:
         self._chat = endpoint == "chat"
+        self._called: set[tuple[int, int]] = set()
         kind = b"chat.completion.chunk" if self._chat else b"text_completion"
         self._head = b'data: {"id":%b,"object":"%b","created":%d,"model":%b,' % (
             _encode(response_id),
@@ -154,9 +176,19 @@ class StreamFrames:
             b'"logprobs":null,"finish_reason":null}]' % index + self._tail
         )
 
-    def text(self, index: int, text: str) -> bytes:
-        """A piece of a choice's answer."""
-        return self._before_text % index + _encode(text) + self._after_text
+    def piece(self, event: TokenChunk) -> bytes:
+        """A piece of a choice's answer, or of a call that it makes."""
+        if event.tool is None:
+            return self._before_text % event.index + _encode(event.text) + self._after_text
+        call: dict[str, Any] = {"index": event.tool.place}
+        if (key := (event.index, event.tool.place)) not in self._called:
+            self._called.add(key)
+            call |= {"id": event.tool.call_id, "type": "function"}
+            call["function"] = {"name": event.tool.name, "arguments": event.text}
+        else:
+            call["function"] = {"arguments": event.text}
+        choice = {"index": event.index, "delta": {"tool_calls": [call]}, "logprobs": None, "finish_reason": None}
+        return self._head + b'"choices":[' + _encode(choice) + b"]" + self._tail
 
     def finish(self, index: int, reason: FinishReason, extra: Mapping[str, Any] | None = None) -> bytes:
         """The last frame of a choice; `extra` keys are added at the top level."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import UNSET
 
-from app.api.schemas import ChatRequest, CompletionRequest, ContentPart, Message
+from app.api.schemas import ChatRequest, CompletionRequest, ContentPart, Message, ResponseFormat, Tool
 from app.call import Call, Options
 from app.errors import BadRequest
 from backends.types import Capability
@@ -23,8 +25,10 @@ def chat_call(wire: ChatRequest, body: bytes, request_id: str, started_ns: int, 
     for message in wire.messages:
         _read(message, texts, needs)
     if wire.tools or wire.functions:
+        _check_tools(wire.tools or ())
         needs.add("tools")
     if wire.response_format is not None and wire.response_format.type != "text":
+        _check_format(wire.response_format)
         needs.add("json_schema")
     if wire.logprobs or wire.top_logprobs:
         needs.add("logprobs")
@@ -113,6 +117,21 @@ def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
     if not stop:
         return ()
     return (stop,) if isinstance(stop, str) else tuple(stop)
+
+
+def _check_tools(tools: Iterable[Tool]) -> None:
+    for place, tool in enumerate(tools):
+        if tool.type == "function" and tool.function is None:
+            raise _required(f"tools[{place}].function")
+
+
+def _check_format(wanted: ResponseFormat) -> None:
+    if wanted.type == "json_schema" and wanted.json_schema is None:
+        raise _required("response_format.json_schema")
+
+
+def _required(param: str) -> BadRequest:
+    return BadRequest(f"'{param}' is required", param=param, code="missing_required_parameter")
 
 
 def _check_stream_options(wire: ChatRequest | CompletionRequest) -> None:

@@ -47,10 +47,35 @@ class Message(Struct):
     tool_calls: list[Any] | None = None
 
 
+class JsonSchema(Struct):
+    """The schema that an answer is to follow."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=128)]
+    schema: dict[str, Any] | bool | None = None
+    strict: bool | None = None
+
+
 class ResponseFormat(Struct):
     """`text`, or a JSON mode that the backend must support."""
 
     type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class FunctionTool(Struct):
+    """A function that the model may call."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=128)]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Struct):
+    """Something that the model may use; other types than `function` are left to who answers."""
+
+    type: str
+    function: FunctionTool | None = None
 
 
 class _Sampling(Struct, kw_only=True):
@@ -79,7 +104,7 @@ class ChatRequest(_Sampling, kw_only=True):
 
     messages: Annotated[list[Message], Meta(min_length=1)]
     max_completion_tokens: Count | None = None
-    tools: list[Any] | None = None
+    tools: list[Tool] | None = None
     functions: list[Any] | None = None
     response_format: ResponseFormat | None = None
     logprobs: bool | None = None

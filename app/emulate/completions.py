@@ -33,7 +33,7 @@ from backends.clock import Clock
 from backends.emulator.backend import EmulatedBackend, EmulatedGeneration
 from backends.emulator.faults import Fault
 from backends.errors import BackendError
-from backends.types import ChoiceEnd, DeploymentInfo, Endpoint, Event, FinishReason, GenerationRequest, TokenChunk
+from backends.types import ChoiceEnd, DeploymentInfo, Endpoint, Event, GenerationRequest, TokenChunk
 
 BODY_LIMIT_BYTES = 32 * 1024 * 1024
 SSE = (b"content-type", b"text/event-stream; charset=utf-8")
@@ -207,7 +207,7 @@ class _Answering:
                     if role := frames.role(event.index):
                         await out.chunk(role)
                 if type(event) is TokenChunk:
-                    await out.chunk(frames.text(event.index, event.text))
+                    await out.chunk(frames.piece(event))
                 elif type(event) is ChoiceEnd:
                     await out.chunk(frames.finish(event.index, event.reason))
         except BackendError as error:
@@ -219,18 +219,13 @@ class _Answering:
             await out.chunk(frames.usage(openai_wire.token_usage(self._generation.usage())))
         await out.chunk(openai_wire.DONE)
 
-    async def collect(self, choices: int) -> tuple[list[tuple[str, FinishReason]], Mapping[str, Any] | None]:
-        """Texts with their reasons, and the usage. Raises: BackendError."""
-        texts: list[list[str]] = [[] for _ in range(choices)]
-        reasons: list[FinishReason] = ["stop"] * choices
+    async def collect(self, choices: int) -> tuple[openai_wire.Gathered, Mapping[str, Any] | None]:
+        """Raises: BackendError."""
+        gathered = openai_wire.Gathered(choices)
         async for event in self._events:
             self.watch.saw(event)
-            if type(event) is TokenChunk:
-                texts[event.index].append(event.text)
-            elif type(event) is ChoiceEnd:
-                reasons[event.index] = event.reason
-        usage = openai_wire.token_usage(self._generation.usage()) if self._tells_usage else None
-        return [("".join(parts), reason) for parts, reason in zip(texts, reasons, strict=True)], usage
+            gathered.add(event)
+        return gathered, openai_wire.token_usage(self._generation.usage()) if self._tells_usage else None
 
 
 async def send_error(out: Wire, error: ApiError, always: Headers) -> None:

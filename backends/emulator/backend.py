@@ -17,6 +17,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from typing import NamedTuple, Self
 
 from backends.clock import Clock
@@ -231,6 +232,7 @@ class EmulatedGeneration:
         self.request = request
         self._prompt_tokens = [text.count(prompt) for prompt in request.prompts]
         self._answers: list[text.Answer] = []
+        self._structured: text.Structured | None = None
         self._said = [0] * request.choices
         self._open = request.choices
         self._jobs: list[Job] | None = None
@@ -324,7 +326,7 @@ class EmulatedGeneration:
         answer = self._answers[choice]
         self._said[choice] = produced
         piece = text.slice_of(answer, said, produced)
-        self._events.append(TokenChunk(choice, piece, produced - said))
+        self._events.append(TokenChunk(choice, piece, produced - said, None, answer.tool is None, answer.tool))
         if ended:
             self._open -= 1
             self._events.append(ChoiceEnd(choice, answer.reason))
@@ -338,6 +340,8 @@ class EmulatedGeneration:
         request, deployment = self.request, self._deployment
         if deployment is None:
             raise Unsupported(f"{self._backend.info.name} does not serve {request.model}", "model")
+        if request.needs & text.STRUCTURED:
+            self._structured = import_module("backends.emulator.structured").structured(request)
         asked: list[Asked] = []
         first_choices: list[int] = []
         for place, tokens in enumerate(self._prompt_tokens):
@@ -374,6 +378,8 @@ class EmulatedGeneration:
     async def _answer(self, place: int, choice: int, limit: int) -> text.Answer:
         """What will be said; others have their turn while stop sequences are searched for in a long answer."""
         request = self.request
+        if self._structured is not None:
+            return self._structured.answer(request, request.prompts[place], choice, limit)
         whole = text.answer(request, request.prompts[place], choice, limit)
         if not request.stop:
             return whole

@@ -15,7 +15,10 @@ from backends.emulator.profile import latency_profile
 from backends.emulator.roofline import Physics, physics
 from backends.emulator.traits import Traits
 from backends.errors import BackendConfigError, DoesNotFit
-from backends.types import BackendInfo, BackendSpec, DeploymentInfo, DeploymentSpec, Substrate
+from backends.types import BackendInfo, BackendSpec, Capability, DeploymentInfo, DeploymentSpec, Substrate
+
+CAPABILITIES = frozenset[Capability](("n", "tools", "json_schema"))
+"""What every emulated deployment can do."""
 
 
 class Deployed(NamedTuple):
@@ -59,6 +62,7 @@ def deployed(
         precision=deployment.precision,
         context_tokens=min(deployment.context_tokens or model.context_tokens, model.context_tokens, room),
         profile=latency_profile(reduced, traits),
+        capabilities=CAPABILITIES,
         calibration=_calibration(chip, model, traits),
         assumptions=chip.assumptions(),
     )

@@ -15,9 +15,9 @@ from hashlib import blake2b
 from itertools import pairwise
 from math import exp
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from backends.types import FinishReason, GenerationRequest
+from backends.types import Capability, FinishReason, GenerationRequest, ToolCallPart
 
 WORDS = (
     "a all along also and are around as at be before between both bring build by calm can carry change clear close "
@@ -32,6 +32,9 @@ WORDS = (
     "very wait walk warm was water way we well west what when where which while who whole will wind with word work "
     "world would year yet you young"
 ).split()
+
+STRUCTURED: frozenset[Capability] = frozenset({"tools", "json_schema"})
+"""Needs of a request whose answer is more than words."""
 
 MEDIAN_TOKENS = 180
 SIGMA = 0.7
@@ -48,12 +51,22 @@ _NORMAL = NormalDist()
 
 class Answer(NamedTuple):
     """What will be said: how many tokens the engine generates, why it ends, and, where a stop sequence cuts the
-    text, what each token still shows. `pieces` None means words drawn one by one from `key`."""
+    text, what each token still shows. `pieces` None means words drawn one by one from `key`; with `tool` they are the
+    arguments of a call."""
 
     key: int
     tokens: int
     reason: FinishReason
     pieces: tuple[str, ...] | None = None
+    tool: ToolCallPart | None = None
+
+
+class Structured(Protocol):
+    """What a request wants beside words (`structured.py`)."""
+
+    def answer(self, request: GenerationRequest, prompt: str, choice: int, limit: int) -> Answer:
+        """Raises: RequestRefused."""
+        ...
 
 
 def tokens(text: str) -> list[str]:
@@ -96,7 +109,7 @@ def answer(request: GenerationRequest, prompt: str, choice: int, limit: int) -> 
     As vLLM does: `ignore_eos` goes on to the limit, `min_tokens` keeps it from ending earlier. Stop sequences are not
     looked for here but by `cut`.
     """
-    key = _key(request.model, prompt, request.seed, choice)
+    key = key_of(request.model, prompt, request.seed, choice)
     natural = limit if request.ignore_eos else max(_natural_length(key), request.min_tokens)
     length = min(natural, limit)
     reason: FinishReason = "length" if length == limit and (request.ignore_eos or natural > limit) else "stop"
@@ -138,16 +151,17 @@ def slice_of(answer: Answer, start: int, end: int) -> str:
     return words(answer.key, start, end) if answer.pieces is None else "".join(answer.pieces[start:end])
 
 
-def _natural_length(key: int) -> int:
-    uniform = (_splitmix(key ^ 0x5DEECE66D) + 0.5) / 2**64
-    return round(min(LONGEST, max(SHORTEST, MEDIAN_TOKENS * exp(SIGMA * _NORMAL.inv_cdf(uniform)))))
-
-
-def _key(model: str, prompt: str, seed: int, choice: int) -> int:
+def key_of(model: str, prompt: str, seed: int, choice: int) -> int:
+    """What an answer is drawn from: the same for the same request."""
     digest = blake2b(digest_size=8)
     digest.update(f"{model}\0{seed}\0{choice}\0".encode())
     digest.update(prompt.encode("utf-8", "surrogatepass"))
     return int.from_bytes(digest.digest(), "big")
+
+
+def _natural_length(key: int) -> int:
+    uniform = (_splitmix(key ^ 0x5DEECE66D) + 0.5) / 2**64
+    return round(min(LONGEST, max(SHORTEST, MEDIAN_TOKENS * exp(SIGMA * _NORMAL.inv_cdf(uniform)))))
 
 
 def _splitmix(value: int) -> int:

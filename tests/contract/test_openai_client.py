@@ -163,10 +163,10 @@ def test_debug_receipt_and_dry_run(client: Any, gateway: Addresses) -> None:
             "messages",
         ),
         (
-            {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]},
+            {"logprobs": True},
             openai.BadRequestError,
             "unsupported_capability",
-            "tools",
+            "logprobs",
         ),
         (
             {"extra_headers": {"x-turnout-policy": "nope"}},

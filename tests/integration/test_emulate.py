@@ -162,7 +162,7 @@ def test_metrics_after_known_traffic(tmp_path: Path) -> None:
         ({"model": "gpt-9"}, openai.NotFoundError, "model_not_found", "model"),
         ({"messages": []}, openai.BadRequestError, "invalid_value", "messages"),
         ({"max_tokens": 0}, openai.BadRequestError, "invalid_value", "max_tokens"),
-        ({"tools": [{"type": "function"}]}, openai.BadRequestError, "unsupported_capability", "tools"),
+        ({"logprobs": True}, openai.BadRequestError, "unsupported_capability", "logprobs"),
         ({"stream_options": {"include_usage": True}}, openai.BadRequestError, "invalid_value", "stream_options"),
         (
             {"messages": [{"role": "user", "content": "w " * 140_000}]},

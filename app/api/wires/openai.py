@@ -10,7 +10,7 @@ from app.api.wires.base import Arrival, Bill, Extra, Opening
 from app.api.wires.openai_stream import StreamWriter
 from app.call import Call
 from app.errors import ApiError
-from backends.types import ChoiceEnd, Event, FinishReason, TokenChunk
+from backends.types import Event
 
 
 class OpenAIReading(NamedTuple):
@@ -71,8 +71,7 @@ class WholeWriter:
     def __init__(self, call: Call, opening: Opening) -> None:
         self._endpoint = call.endpoint
         self._opening = opening
-        self._texts: list[list[str]] = [[] for _ in range(call.choices)]
-        self._reasons: list[FinishReason] = ["stop"] * call.choices
+        self._gathered = openai_wire.Gathered(call.choices)
         self._raw = b""
 
     def begin(self) -> bytes:
@@ -80,10 +79,7 @@ class WholeWriter:
 
     def event(self, event: Event) -> bytes:
         self._raw = self._raw or event.raw or b""
-        if type(event) is TokenChunk:
-            self._texts[event.index].append(event.text)
-        elif type(event) is ChoiceEnd:
-            self._reasons[event.index] = event.reason
+        self._gathered.add(event)
         return b""
 
     def failed(self, error: ApiError) -> bytes:
@@ -93,5 +89,4 @@ class WholeWriter:
         usage = openai_wire.usage_block(*bill)
         if self._raw:
             return openai_wire.passed_on(self._raw, self._opening.model, usage, extra)
-        choices = [("".join(parts), reason) for parts, reason in zip(self._texts, self._reasons, strict=True)]
-        return openai_wire.whole(self._endpoint, *self._opening, choices, usage, extra)
+        return openai_wire.whole(self._endpoint, *self._opening, self._gathered, usage, extra)

@@ -45,7 +45,7 @@ class StreamWriter:
             self._begun.add(index)
             frame += frames.role(index)
         if type(event) is TokenChunk:
-            frame += frames.text(index, event.text)
+            frame += frames.piece(event)
         elif type(event) is ChoiceEnd:
             self._ended = event
         return frame

@@ -115,8 +115,8 @@ def test_text_parts_are_read_and_other_parts_need_vision() -> None:
 @pytest.mark.parametrize(
     ("fields", "needs"),
     [
-        ({"tools": [{"type": "function"}]}, "tools"),
-        ({"response_format": {"type": "json_schema"}}, "json_schema"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "n"}}}, "json_schema"),
         ({"logprobs": True}, "logprobs"),
     ],
 )
