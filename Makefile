@@ -18,7 +18,7 @@ test: dev tools check ## set everything up and run every check and test
 test-unit: dev ## pure code only: no I/O
 	@$(PYTEST) tests/unit
 
-test-contract: dev ## one suite over every implementation; the official openai client against a real server
+test-contract: dev tools ## one suite over every implementation; official clients against a real server
 	@$(PYTEST) tests/contract
 
 test-integration: dev tools ## real Redis and Valkey, real uvicorn, deploy files with their own linters
@@ -62,3 +62,4 @@ dev:
 
 tools:
 	@deploy/bootstrap/tools.sh
+	@deploy/bootstrap/clients.sh

@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
-Endpoint = Literal["chat", "completion"]
+Endpoint = Literal["chat", "completion", "embedding"]
+PROMPT_FIELDS: Mapping[Endpoint, str] = {"chat": "messages", "completion": "prompt", "embedding": "input"}
+"""Where a request has its prompt."""
+
 Substrate = Literal["maia", "groq", "tpu", "trainium", "gpu", "cerebras", "hosted", "local"]
-Capability = Literal["tools", "json_schema", "vision", "logprobs", "n"]
+Capability = Literal["tools", "json_schema", "vision", "logprobs", "n", "embeddings"]
 PrefillMode = Literal["serial", "shared", "parallel"]
 
 STRAIGHT_PROMPT_TOKENS = 2048
@@ -64,7 +67,8 @@ class ToolCallPart(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TokenChunk:
-    """Text of one choice as it appears; `tokens` is how many tokens it holds, as far as that is told (at least 1).
+    """Text of one choice as it appears; `tokens` is how many tokens it holds, as far as that is told (at least 1). For
+    embeddings it is the vector: base64 of little-endian 32-bit floats.
 
     `raw` is what a real service sent for it, ready to be passed on: whole SSE frames of a stream, the whole body of an
     answer in one piece. None = nothing to pass on, the writer makes its own; b"" = it went with an earlier event.

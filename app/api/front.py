@@ -11,6 +11,7 @@ from app.api.headers import client_request_id
 from app.api.hot import HotEndpoints
 from app.api.response_headers import ResponseHeaders
 from app.api.wires.base import Wire
+from app.api.wires.embeddings import EMBEDDINGS
 from app.api.wires.messages import COUNT_TOKENS, MESSAGES
 from app.api.wires.openai import CHAT, COMPLETION
 from app.api.wires.responses import INPUT_TOKENS, RESPONSES
@@ -20,6 +21,7 @@ from backends.clock import Clock
 HOT: dict[str, Wire] = {
     "/v1/chat/completions": CHAT,
     "/v1/completions": COMPLETION,
+    "/v1/embeddings": EMBEDDINGS,
     "/v1/responses": RESPONSES,
     "/v1/responses/input_tokens": INPUT_TOKENS,
     "/v1/messages": MESSAGES,

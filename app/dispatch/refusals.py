@@ -7,7 +7,7 @@ from app.errors import ApiError, BadRequest, NoBackend, Overloaded, from_backend
 from app.fleet.health import GATES
 from app.routing.types import Decision
 from backends.errors import BackendError
-from backends.types import Endpoint
+from backends.types import PROMPT_FIELDS, Endpoint
 
 PASSING = frozenset({"drained", "already_tried"}) | GATES
 """Reasons that say nothing of the request: it may be right and the time wrong."""
@@ -32,7 +32,7 @@ def nobody(decision: Decision, last_error: BackendError | None, endpoint: Endpoi
         return BadRequest(
             f"the prompt (about {decision.request.longest_prompt_tokens} tokens) exceeds the context of every backend "
             f"serving '{decision.request.model}'",
-            param="messages" if endpoint == "chat" else "prompt",
+            param=PROMPT_FIELDS[endpoint],
             code="context_length_exceeded",
         )
     unsupported = sorted(reason for reason in reasons if reason.startswith("unsupported:"))

@@ -18,15 +18,16 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from typing import NamedTuple, Self
+from typing import Self
 
 from backends.clock import Clock
-from backends.emulator import text
+from backends.emulator import text, vectors
 from backends.emulator.cold import ColdEngine
 from backends.emulator.engine import Engine
-from backends.emulator.jobs import Job, Lane, Timing
+from backends.emulator.jobs import Asked, Job, Lane, Timing
 from backends.errors import BackendError, ContextExceeded, Saturated, Unavailable, Unsupported
 from backends.types import (
+    PROMPT_FIELDS,
     BackendInfo,
     BackendSnapshot,
     ChoiceEnd,
@@ -215,14 +216,6 @@ def info_slots(info: BackendInfo) -> int:
     return next(iter(info.deployments.values())).profile.max_sequences
 
 
-class Asked(NamedTuple):
-    """What a generation wants of the engine: a prompt, its answers, and its blocks' names for the prefix cache."""
-
-    prompt_tokens: int
-    lengths: Sequence[int]
-    prefix: Sequence[int] | None
-
-
 class EmulatedGeneration:
     """One request being answered by the engine."""
 
@@ -266,7 +259,9 @@ class EmulatedGeneration:
         return Usage(
             prompt_tokens=sum(job.prefilled - job.cached_tokens for job in self._prompt_jobs),
             cached_tokens=sum(job.cached_tokens for job in self._prompt_jobs),
-            completion_tokens=sum(produced(lane) for job in self._jobs or () for lane in job.lanes_made),
+            completion_tokens=0
+            if self.request.endpoint == "embedding"
+            else sum(produced(lane) for job in self._jobs or () for lane in job.lanes_made),
         )
 
     def engine_share(self) -> EngineShare:
@@ -350,7 +345,7 @@ class EmulatedGeneration:
                 raise ContextExceeded(
                     f"the context of {request.model} on {self._backend.info.name} is "
                     f"{deployment.context_tokens} tokens; the prompt has {tokens}",
-                    "messages" if request.endpoint == "chat" else "prompt",
+                    PROMPT_FIELDS[request.endpoint],
                 )
             limit = room if request.max_tokens is None else min(room, request.max_tokens)
             answers = [await self._answer(place, choice, limit) for choice in range(request.n)]
@@ -378,6 +373,8 @@ class EmulatedGeneration:
     async def _answer(self, place: int, choice: int, limit: int) -> text.Answer:
         """What will be said; others have their turn while stop sequences are searched for in a long answer."""
         request = self.request
+        if request.endpoint == "embedding":  # reading the prompt is all the work, but for the step that ends it
+            return vectors.answer(request, request.prompts[place])
         if self._structured is not None:
             return self._structured.answer(request, request.prompts[place], choice, limit)
         whole = text.answer(request, request.prompts[place], choice, limit)

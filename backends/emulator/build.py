@@ -17,7 +17,7 @@ from backends.emulator.traits import Traits
 from backends.errors import BackendConfigError, DoesNotFit
 from backends.types import BackendInfo, BackendSpec, Capability, DeploymentInfo, DeploymentSpec, Substrate
 
-CAPABILITIES = frozenset[Capability](("n", "tools", "json_schema"))
+CAPABILITIES = frozenset[Capability](("n", "tools", "json_schema", "embeddings"))
 """What every emulated deployment can do."""
 
 

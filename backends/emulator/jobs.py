@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from backends.emulator.chain import Chain
@@ -23,6 +24,14 @@ class Timing(NamedTuple):
     scheduled_ns: int | None
     first_token_ns: int | None
     last_token_ns: int | None
+
+
+class Asked(NamedTuple):
+    """What a generation wants of the engine: a prompt, its answers, and its blocks' names for the prefix cache."""
+
+    prompt_tokens: int
+    lengths: Sequence[int]
+    prefix: Sequence[int] | None
 
 
 class Lane:

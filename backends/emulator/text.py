@@ -94,7 +94,7 @@ def block_names(model: str, prompt: str, block_tokens: int) -> Iterator[int]:
 
 def word(key: int, position: int) -> str:
     """Token `position` of the answer of that key, with the space before it."""
-    drawn = WORDS[_splitmix(key + position) % len(WORDS)]
+    drawn = WORDS[splitmix(key + position) % len(WORDS)]
     return drawn.capitalize() if position == 0 else " " + drawn
 
 
@@ -159,13 +159,14 @@ def key_of(model: str, prompt: str, seed: int, choice: int) -> int:
     return int.from_bytes(digest.digest(), "big")
 
 
-def _natural_length(key: int) -> int:
-    uniform = (_splitmix(key ^ 0x5DEECE66D) + 0.5) / 2**64
-    return round(min(LONGEST, max(SHORTEST, MEDIAN_TOKENS * exp(SIGMA * _NORMAL.inv_cdf(uniform)))))
-
-
-def _splitmix(value: int) -> int:
+def splitmix(value: int) -> int:
+    """64 bits that look drawn, the same for the same `value`."""
     value = (value * 0x9E3779B97F4A7C15) & _MASK
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
     return value ^ (value >> 31)
+
+
+def _natural_length(key: int) -> int:
+    uniform = (splitmix(key ^ 0x5DEECE66D) + 0.5) / 2**64
+    return round(min(LONGEST, max(SHORTEST, MEDIAN_TOKENS * exp(SIGMA * _NORMAL.inv_cdf(uniform)))))

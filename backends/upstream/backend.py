@@ -25,6 +25,7 @@ from backends.types import (
     Usage,
 )
 from backends.upstream.dialects import openai
+from backends.upstream.dialects.refusals import refusal, shown
 from backends.upstream.sse import Decoder, EventTooLong
 from backends.upstream.transport import Request, Response, Transport
 
@@ -268,14 +269,14 @@ class LiveGeneration:
             self._answers.sent = False  # what was refused took nothing
             body = await self._read_error(response)
             now_s = self._backend.clock.wall_ns() / 1e9
-            raise openai.refusal(name, response.status, headers, body, now_s, self._backend.api_key)
+            raise refusal(name, response.status, headers, body, now_s, self._backend.api_key)
         wanted = openai.STREAM_TYPE if self._request.stream else openai.WHOLE_TYPE
         kind, encoding = headers.get("content-type", ""), headers.get("content-encoding", "identity")
         if kind.partition(";")[0].strip().lower() != wanted:
-            told = openai.shown(kind, self._backend.api_key) or "no content type"
+            told = shown(kind, self._backend.api_key) or "no content type"
             raise Unavailable(f"{name} answered with {told}, not {wanted}")
         if encoding != "identity":
-            told = openai.shown(encoding, self._backend.api_key)
+            told = shown(encoding, self._backend.api_key)
             raise Unavailable(f"{name} compressed its answer unasked ({told})")
         return response
 

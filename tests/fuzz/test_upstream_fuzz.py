@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backends.errors import BackendError
 from backends.types import GenerationRequest
-from backends.upstream.dialects import openai
+from backends.upstream.dialects import openai, refusals
 from backends.upstream.transport import FakeReply, FakeTransport
 from tests.upstreams import JSON, MODEL, delta, live_backend, sse, usage_chunk
 
@@ -66,7 +66,7 @@ def test_any_answer_in_one_piece(body: bytes) -> None:
 @given(st.integers(300, 599), VALUES.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=60))
 @settings(deadline=None)
 def test_any_refusal(status: int, body: bytes) -> None:
-    assert str(openai.refusal("up", status, {}, body, 0.0))
+    assert str(refusals.refusal("up", status, {}, body, 0.0))
 
 
 @given(st.dictionaries(KEYS | st.sampled_from(["max_tokens", "stream_options", "stream"]), VALUES, max_size=4))

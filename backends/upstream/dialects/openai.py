@@ -3,49 +3,31 @@
 Outwards, the client's own body goes on as it came: the model's name is the service's, a stream is asked for its usage,
 the token limit is the one that was planned with; every other field, known here or not, is untouched. Back, chunks are
 passed on as they came (`raw`), but for the model's name and for usage, which the gateway writes itself.
-
-What a service says when it does not answer, and what it means here:
-
-    400 413 422 and other 4xx       RequestRefused; ContextExceeded where the code or the text says so
-    401 403                         Unavailable: the operator's key is wrong, not the client
-    404                             Unavailable: address and model's name are the operator's too
-    408 504                         BackendTimeout
-    429                             Saturated, with retry-after-ms or Retry-After
-    3xx 5xx, not JSON, not SSE      Unavailable; once a chunk has been read, StreamCut
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
-from backends.errors import (
-    BackendError,
-    BackendTimeout,
-    ContextExceeded,
-    RequestRefused,
-    Saturated,
-    StreamCut,
-    Unavailable,
-)
+from backends.errors import BackendError, StreamCut, Unavailable
 from backends.types import ChoiceEnd, Endpoint, Event, FinishReason, GenerationRequest, TokenChunk, Usage
+from backends.upstream.dialects.refusals import refusal, shown
 
-PATHS: Mapping[Endpoint, str] = {"chat": "/chat/completions", "completion": "/completions"}
+PATHS: Mapping[Endpoint, str] = {
+    "chat": "/chat/completions",
+    "completion": "/completions",
+    "embedding": "/embeddings",
+}
 STREAM_TYPE, WHOLE_TYPE = "text/event-stream", "application/json"
 DONE = b"[DONE]"
 CHARACTERS_PER_TOKEN = 4
 """Of English text, for prompts whose service does not count them."""
 
-MAX_ERROR_CHARACTERS = 500
-MAX_RETRY_AFTER_S = 3600.0
 MAX_TOKENS = 2**31 - 1
-_CONTEXT_CODES = ("context_length_exceeded", "string_above_max_length")
-_CONTEXT_WORDS = re.compile(r"maximum context length|context length|max_model_len|longer than the maximum", re.I)
 _REASONS: Mapping[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
@@ -78,6 +60,7 @@ class _Body(Struct):
 
     model: str | None = None
     choices: list[_Choice] | None = None
+    data: list[Raw] | None = None
     usage: dict[str, Any] | None = None
     error: Any = None
     object: str | None = None
@@ -93,7 +76,7 @@ def request_body(request: GenerationRequest, upstream_model: str) -> bytes:
     fields["model"] = upstream_model
     # Turnout's own, and higher is sooner: vLLM counts the other way, others refuse the field.
     fields.pop("priority", None)
-    if request.max_tokens is not None:
+    if request.max_tokens is not None and request.endpoint != "embedding":
         given = [name for name in _LIMITS if bytes(fields.get(name, b"null")) != b"null"]
         for limit in given or ["max_tokens"]:
             fields[limit] = request.max_tokens
@@ -114,37 +97,6 @@ def headers(api_key: str | None, request: GenerationRequest) -> dict[str, str]:
 def authorization(api_key: str | None) -> dict[str, str]:
     """The header that carries a key."""
     return {} if api_key is None else {"authorization": f"Bearer {api_key}"}
-
-
-def shown(text: str, api_key: str | None) -> str:
-    """What of a service's own words may reach clients: a beginning of them, without the key that it may quote.
-
-    The key goes first: a cut through it would leave a part.
-    """
-    return (text.replace(api_key, "***") if api_key else text)[:MAX_ERROR_CHARACTERS]
-
-
-def refusal(
-    name: str, status: int, headers: Mapping[str, str], body: bytes, wall_s: float, api_key: str | None = None
-) -> BackendError:
-    """What an answer other than 200 means; `wall_s` is now, for a Retry-After that is a date."""
-    said, code, param = _error_text(body)
-    text = f"{name}: {shown(said, api_key) or f'status {status}'}"
-    if status in (401, 403):
-        # What it said may show a part of the key, and this reaches clients.
-        return Unavailable(f"{name} refused the gateway's credentials with {status}: check its api_key")
-    if status == 404:
-        return Unavailable(f"{text} (status 404: check its url and upstream_model)")
-    if status in (408, 504):
-        return BackendTimeout(text)
-    if status == 429:
-        return Saturated(text, _retry_after_s(headers, wall_s), told=True)
-    if 400 <= status < 500:
-        field = param and shown(param, api_key)
-        if code in _CONTEXT_CODES or _CONTEXT_WORDS.search(said):
-            return ContextExceeded(text, field, "context_length_exceeded")
-        return RequestRefused(text, field, code and shown(code, api_key))
-    return Unavailable(f"{text} (status {status})")
 
 
 class Answers:
@@ -207,6 +159,8 @@ class Answers:
         """
         body = self._decode(data)
         self.done = True
+        if self._request.endpoint == "embedding":
+            return self._vectors(data, body)
         choices = body.choices or []
         texts = [choice.text or (choice.message or {}).get("content") or "" for choice in choices]
         estimated = [max(1, len(text) // CHARACTERS_PER_TOKEN) for text in map(str, texts)]
@@ -219,6 +173,19 @@ class Answers:
             events += self._events_of(choice, choice.message or {}, count)
         if self._open:
             raise self._broken("left out a choice")
+        self._attach(events, data)
+        return events
+
+    def _vectors(self, data: bytes, body: _Body) -> list[Event]:
+        """The vectors themselves are only passed on."""
+        if len(body.data or ()) != self._request.choices:
+            raise self._broken("left out a vector")
+        prompt = _count((body.usage or {}).get("prompt_tokens"))
+        self._usage = None if prompt is None else Usage(prompt)
+        events: list[Event] = []
+        for index in sorted(self._open):
+            events += [TokenChunk(index, "", 1, b"", False), ChoiceEnd(index, "stop", b"")]
+        self._open.clear()
         self._attach(events, data)
         return events
 
@@ -354,38 +321,3 @@ def _shares(tokens: int, choices: int) -> list[int]:
         return []
     each, over = divmod(tokens, choices)
     return [each + (place < over) for place in range(choices)]
-
-
-def _error_text(body: bytes) -> tuple[str, str | None, str | None]:
-    """(message, code, param) of an error body, whatever it looks like; not yet fit to be `shown`."""
-    try:
-        said = _anything(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return body.decode("utf-8", "replace").strip(), None, None
-    error = said.get("error", said) if isinstance(said, dict) else said
-    if not isinstance(error, dict):
-        return str(error), None, None
-    message = error.get("message") or error.get("detail") or error
-    code, param = error.get("code"), error.get("param")
-    return (
-        str(message),
-        code if isinstance(code, str) else None,
-        param if isinstance(param, str) else None,
-    )
-
-
-def _retry_after_s(headers: Mapping[str, str], wall_s: float) -> float:
-    """When to come back: retry-after-ms, Retry-After in seconds or as a date, else a second."""
-    for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        text = headers.get(name)
-        if text is None:
-            continue
-        try:
-            return min(MAX_RETRY_AFTER_S, max(0.0, float(text) / scale))
-        except ValueError:
-            pass
-        try:
-            return min(MAX_RETRY_AFTER_S, max(0.0, parsedate_to_datetime(text).timestamp() - wall_s))
-        except (ValueError, TypeError):
-            continue
-    return 1.0

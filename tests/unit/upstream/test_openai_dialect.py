@@ -21,7 +21,7 @@ from backends.errors import (
 )
 from backends.types import ChoiceEnd, Event, GenerationRequest, TokenChunk, Usage
 from backends.upstream.backend import LiveBackend, LiveGeneration
-from backends.upstream.dialects import openai
+from backends.upstream.dialects import openai, refusals
 from backends.upstream.transport import FakeReply, FakeTransport
 from tests.upstreams import JSON, delta, live_backend, sse, usage_chunk
 
@@ -288,7 +288,7 @@ async def test_what_a_status_means(
     ],
 )
 def test_when_to_come_back(headers: dict[str, str], seconds: float) -> None:
-    error = openai.refusal("up", 429, headers, b"", wall_s=40.0)
+    error = refusals.refusal("up", 429, headers, b"", wall_s=40.0)
     assert isinstance(error, Saturated)
     assert error.retry_after_s == seconds
 
@@ -379,3 +379,40 @@ async def test_ping_asks_for_the_models() -> None:
     with pytest.raises(Unavailable):
         await backend.ping()
     assert transport.closed
+
+
+VECTORS = {
+    "object": "list",
+    "data": [{"object": "embedding", "index": index, "embedding": [0.5]} for index in range(2)],
+    "model": "upstream-m",
+    "usage": {"prompt_tokens": 5, "total_tokens": 5},
+}
+EMBED: dict[str, Any] = {
+    "endpoint": "embedding",
+    "prompts": ("one", "two"),
+    "stream": False,
+    "max_tokens": 1,
+    "body": b'{"model":"alias","input":["one","two"],"dimensions":1}',
+}
+
+
+async def test_embeddings_go_out_without_a_limit_and_come_back_as_they_are() -> None:
+    body = json.dumps(VECTORS).encode()
+    events, generation, failure = await play(FakeReply((body,), headers=JSON), **EMBED)
+    assert failure is None
+    assert [event.index for event in events if isinstance(event, ChoiceEnd)] == [0, 1]
+    assert b"".join(event.raw or b"" for event in events) == body
+    assert generation.usage() == Usage(5)
+    backend, transport = await rig(FakeReply((body,), headers=JSON))
+    generation = backend.generate(asked(**EMBED))
+    assert [event async for event in generation]
+    assert transport.requests[0].url.endswith("/v1/embeddings")
+    assert json.loads(transport.requests[0].body) == {
+        "model": "upstream-m", "input": ["one", "two"], "dimensions": 1,
+    }  # fmt: skip
+
+
+async def test_a_vector_too_few_is_no_answer() -> None:
+    body = json.dumps({**VECTORS, "data": VECTORS["data"][:1]}).encode()
+    _, _, failure = await play(FakeReply((body,), headers=JSON), **EMBED)
+    assert isinstance(failure, Unavailable)
