@@ -65,6 +65,13 @@ class ToolCallPart(NamedTuple):
     name: str
 
 
+class Thought(NamedTuple):
+    """Says that a chunk's text was thought before the answer. A signature, which some services want back with it, comes
+    once, in a chunk after the text."""
+
+    signature: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class TokenChunk:
     """Text of one choice as it appears; `tokens` is how many tokens it holds, as far as that is told (at least 1). For
@@ -72,8 +79,8 @@ class TokenChunk:
 
     `raw` is what a real service sent for it, ready to be passed on: whole SSE frames of a stream, the whole body of an
     answer in one piece. None = nothing to pass on, the writer makes its own; b"" = it went with an earlier event.
-    `plain` says that `text` is all there is; tool calls, reasoning or log-probabilities are only in `raw`, but for
-    `tool`, which an emulated backend sets and a chunk without `raw` may have: `text` then is arguments, not an answer.
+    `plain` says that `text` is all there is; tool calls, reasoning or log-probabilities are only in `raw`, where there
+    is one. A chunk without it may have a `tool` or a `thought`: `text` then is arguments or reasoning, not an answer.
     """
 
     index: int
@@ -82,15 +89,18 @@ class TokenChunk:
     raw: bytes | None = None
     plain: bool = True
     tool: ToolCallPart | None = None
+    thought: Thought | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ChoiceEnd:
-    """A choice is complete; no further chunk carries its index. `raw` as of a `TokenChunk`."""
+    """A choice is complete; no further chunk carries its index. `raw` as of a `TokenChunk`; `stop` is the stop sequence
+    that ended it, where that is told."""
 
     index: int
     reason: FinishReason
     raw: bytes | None = None
+    stop: str | None = None
 
 
 Event = TokenChunk | ChoiceEnd

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from app.metering.cost import CostLines
-from backends.types import ChoiceEnd, Endpoint, Event, FinishReason, TokenChunk, ToolCallPart, Usage
+from backends.types import ChoiceEnd, Endpoint, Event, FinishReason, Thought, TokenChunk, ToolCallPart, Usage
 
 DONE = b"data: [DONE]\n\n"
 
@@ -65,6 +65,8 @@ class Gathered:
 
     def __init__(self, choices: int) -> None:
         self.texts: list[list[str]] = [[] for _ in range(choices)]
+        self.thoughts: list[list[str]] = [[] for _ in range(choices)]
+        self.signatures = [""] * choices
         self.calls: list[dict[int, tuple[ToolCallPart, list[str]]]] = [{} for _ in range(choices)]
         self.reasons: list[FinishReason] = ["stop"] * choices
 
@@ -73,7 +75,10 @@ class Gathered:
         if type(event) is ChoiceEnd:
             self.reasons[event.index] = event.reason
         elif type(event) is TokenChunk:
-            if event.tool is None:
+            if event.thought is not None:
+                self.thoughts[event.index].append(event.text)
+                self.signatures[event.index] += event.thought.signature
+            elif event.tool is None:
                 self.texts[event.index].append(event.text)
             else:
                 self.calls[event.index].setdefault(event.tool.place, (event.tool, []))[1].append(event.text)
@@ -81,13 +86,15 @@ class Gathered:
     def message(self, index: int) -> dict[str, Any]:
         """A choice as the message of a chat."""
         text, calls = "".join(self.texts[index]), self.calls[index]
+        thought = Thought(self.signatures[index])
+        reasoning = _thought("".join(self.thoughts[index]), thought) if self.thoughts[index] else {}
         if not calls:
-            return {"role": "assistant", "content": text, "refusal": None}
+            return {"role": "assistant", "content": text, "refusal": None, **reasoning}
         listed = [
             {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": "".join(pieces)}}
             for call, pieces in calls.values()
         ]
-        return {"role": "assistant", "content": text or None, "refusal": None, "tool_calls": listed}
+        return {"role": "assistant", "content": text or None, "refusal": None, "tool_calls": listed, **reasoning}
 
 
 def whole(
@@ -119,6 +126,12 @@ def whole(
     if extra:
         body.update(extra)
     return _encode(body)
+
+
+def _thought(text: str, thought: Thought) -> dict[str, str]:
+    """Reasoning as vLLM and others name it, and the signature of it under a name of ours."""
+    reasoning = {"reasoning_content": text} if text else {}
+    return reasoning | ({"reasoning_signature": thought.signature} if thought.signature else {})
 
 
 def passed_on(raw: bytes, model: str, usage: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> bytes:
@@ -178,6 +191,8 @@ class StreamFrames:
 
     def piece(self, event: TokenChunk) -> bytes:
         """A piece of a choice's answer, or of a call that it makes."""
+        if event.thought is not None:
+            return self._delta(event.index, _thought(event.text, event.thought))
         if event.tool is None:
             return self._before_text % event.index + _encode(event.text) + self._after_text
         call: dict[str, Any] = {"index": event.tool.place}
@@ -187,7 +202,10 @@ class StreamFrames:
             call["function"] = {"name": event.tool.name, "arguments": event.text}
         else:
             call["function"] = {"arguments": event.text}
-        choice = {"index": event.index, "delta": {"tool_calls": [call]}, "logprobs": None, "finish_reason": None}
+        return self._delta(event.index, {"tool_calls": [call]})
+
+    def _delta(self, index: int, delta: Mapping[str, Any]) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
         return self._head + b'"choices":[' + _encode(choice) + b"]" + self._tail
 
     def finish(self, index: int, reason: FinishReason, extra: Mapping[str, Any] | None = None) -> bytes:

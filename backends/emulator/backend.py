@@ -324,7 +324,7 @@ class EmulatedGeneration:
         self._events.append(TokenChunk(choice, piece, produced - said, None, answer.tool is None, answer.tool))
         if ended:
             self._open -= 1
-            self._events.append(ChoiceEnd(choice, answer.reason))
+            self._events.append(ChoiceEnd(choice, answer.reason, None, answer.stop))
 
     def _release(self) -> None:
         if self._jobs is not None and self._open:

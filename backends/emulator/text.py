@@ -59,6 +59,7 @@ class Answer(NamedTuple):
     reason: FinishReason
     pieces: tuple[str, ...] | None = None
     tool: ToolCallPart | None = None
+    stop: str | None = None
 
 
 class Structured(Protocol):
@@ -132,15 +133,15 @@ def cut(whole: Answer, stops: Sequence[str], min_tokens: int) -> Iterator[Answer
         if len(starts) > min_tokens:
             earliest_end = max(searched, starts[max(0, min_tokens - 1)]) + 1
             found = [
-                (bisect_right(starts, at + len(stop) - 1), at)
+                (bisect_right(starts, at + len(stop) - 1), at, stop)
                 for stop in stops
                 if (at := said.find(stop, max(0, earliest_end - len(stop)))) >= 0
             ]
             if found:
-                tokens_made, at = min(found)
+                tokens_made, at, stop = min(found)
                 kept = said[:at]
                 pieces = tuple(kept[start:end] for start, end in pairwise(starts[: tokens_made + 1]))
-                yield Answer(whole.key, tokens_made, "stop", pieces)
+                yield Answer(whole.key, tokens_made, "stop", pieces, None, stop)
                 return
         yield None
     yield whole

@@ -48,6 +48,17 @@ def test_stream_gathers_into_the_message_that_a_whole_answer_is(client: Any) -> 
     assert streamed.usage.input_tokens + (streamed.usage.cache_read_input_tokens or 0) == 5
 
 
+def test_the_stop_sequence_that_ended_it_is_named(client: Any) -> None:
+    whole = client.messages.create(model=MODEL, messages=HELLO, max_tokens=200)
+    word = whole.content[0].text.split()[5]
+    fields = {"model": MODEL, "messages": HELLO, "max_tokens": 200, "stop_sequences": ["no such words", word]}
+    stopped = client.messages.create(**fields)
+    assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", word)
+    assert whole.content[0].text.startswith(stopped.content[0].text)
+    with client.messages.stream(**fields) as stream:
+        assert stream.get_final_message().stop_sequence == word
+
+
 def test_the_order_of_a_streams_events(client: Any) -> None:
     with client.messages.create(model=MODEL, messages=HELLO, max_tokens=3, stream=True) as stream:
         kinds = [event.type for event in stream]

@@ -74,7 +74,7 @@ class StreamWriter:
     def __init__(self, opening: Opening) -> None:
         self._opening = opening
         self._blocks = Blocks()
-        self._reason: FinishReason = "stop"
+        self._end = ChoiceEnd(0, "stop")
 
     def begin(self) -> bytes:
         """What was read is not known yet: the last event says it."""
@@ -84,7 +84,7 @@ class StreamWriter:
 
     def event(self, event: Event) -> bytes:
         if type(event) is ChoiceEnd:
-            self._reason = event.reason
+            self._end = event
             return b""
         assert type(event) is TokenChunk
         return b"".join(self._part(part) for part in parts(event, stream=True))
@@ -93,7 +93,7 @@ class StreamWriter:
         return error_event(error)
 
     def end(self, bill: Bill, extra: Extra | None) -> bytes:
-        said = {"stop_reason": _reason(self._blocks, self._reason), "stop_sequence": None}
+        said = _ended(self._blocks, self._end)
         last = {"type": "message_delta", "delta": said, "usage": usage_block(bill), **(extra or {})}
         return self._stop() + _frame("message_delta", last) + _frame("message_stop", {"type": "message_stop"})
 
@@ -124,14 +124,14 @@ class WholeWriter:
         self._blocks = Blocks()
         self._content: list[dict[str, Any]] = []
         self._pieces: list[list[str]] = []
-        self._reason: FinishReason = "stop"
+        self._end = ChoiceEnd(0, "stop")
 
     def begin(self) -> bytes:
         return b""
 
     def event(self, event: Event) -> bytes:
         if type(event) is ChoiceEnd:
-            self._reason = event.reason
+            self._end = event
         elif type(event) is TokenChunk:
             for part in parts(event, stream=False):
                 self._part(part)
@@ -143,8 +143,7 @@ class WholeWriter:
     def end(self, bill: Bill, extra: Extra | None) -> bytes:
         for block, pieces in zip(self._content, self._pieces, strict=True):
             _fill(block, "".join(pieces))
-        message = _message(self._opening, self._content)
-        message["stop_reason"] = _reason(self._blocks, self._reason)
+        message = _message(self._opening, self._content) | _ended(self._blocks, self._end)
         return _encode({**message, "usage": usage_block(bill), **(extra or {})})
 
     def _part(self, part: Part) -> None:
@@ -156,9 +155,12 @@ class WholeWriter:
         self._pieces[-1].append(part.arguments if isinstance(part, ToolPiece) else part.text)
 
 
-def _reason(blocks: Blocks, reason: FinishReason) -> str:
+def _ended(blocks: Blocks, end: ChoiceEnd) -> dict[str, Any]:
     """Some services say `stop` after a call that was asked for by name."""
-    return "tool_use" if blocks.called and reason == "stop" else STOP_REASONS[reason]
+    reason = "stop_sequence" if end.stop is not None else STOP_REASONS[end.reason]
+    if blocks.called and end.reason == "stop":
+        reason = "tool_use"
+    return {"stop_reason": reason, "stop_sequence": end.stop}
 
 
 def _message(opening: Opening, content: list[dict[str, Any]]) -> dict[str, Any]:

@@ -89,6 +89,8 @@ def parts(event: TokenChunk, *, stream: bool) -> list[Part]:
     if event.raw is None:
         if event.tool is not None:
             return [ToolPiece(event.tool.place, event.tool.call_id, event.tool.name, event.text)]
+        if event.thought is not None:
+            return [Reasoning(event.text, event.thought.signature)]
         return [Text(event.text)] if event.text else []
     bodies = _frames(event.raw) if stream else iter((event.raw,))
     return [part for body in bodies for part in _of_body(body)]

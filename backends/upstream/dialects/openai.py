@@ -53,6 +53,8 @@ class _Choice(Struct):
     text: str | None = None
     logprobs: Any = None
     finish_reason: str | None = None
+    stop_reason: Any = None
+    """vLLM's: the stop sequence, or the number of a token."""
 
 
 class _Body(Struct):
@@ -231,7 +233,8 @@ class Answers:
         if choice.finish_reason is not None:
             self._open.discard(index)
             self.begun = True
-            events.append(ChoiceEnd(index, _REASONS.get(choice.finish_reason, "stop"), b""))
+            stop = choice.stop_reason if isinstance(choice.stop_reason, str) else None
+            events.append(ChoiceEnd(index, _REASONS.get(choice.finish_reason, "stop"), b"", stop))
         return events
 
     def _attach(self, events: list[Event], raw: bytes) -> None:
@@ -246,7 +249,7 @@ class Answers:
         if type(first) is TokenChunk:
             events[0] = TokenChunk(first.index, first.text, first.tokens, raw, first.plain)
         elif type(first) is ChoiceEnd:
-            events[0] = ChoiceEnd(first.index, first.reason, raw)
+            events[0] = ChoiceEnd(first.index, first.reason, raw, first.stop)
 
     def _frame(self, data: bytes, body: _Body) -> bytes:
         """A chunk as the client gets it: the public model's name, no usage, one line."""

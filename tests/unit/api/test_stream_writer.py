@@ -8,7 +8,7 @@ from typing import Any
 from app.api import openai_wire
 from app.api.wires.base import Bill
 from app.api.wires.openai_stream import StreamWriter
-from backends.types import ChoiceEnd, Event, TokenChunk, Usage
+from backends.types import ChoiceEnd, Event, Thought, TokenChunk, Usage
 from tests.upstreams import delta, sse
 
 BILL = Bill(Usage(1), None, None)
@@ -81,3 +81,19 @@ def test_extra_keys_go_into_the_last_frame_whatever_its_text_says() -> None:
         "choices": [],
         "k": 1,
     }
+
+
+def test_reasoning_that_came_without_frames_is_written_as_vllm_does() -> None:
+    events: list[Event] = [
+        TokenChunk(0, "hm", 1, None, False, None, Thought()),
+        TokenChunk(0, "", 1, None, False, None, Thought("sig")),
+        TokenChunk(0, "a", 1),
+        ChoiceEnd(0, "stop"),
+    ]
+    deltas = [chunk["choices"][0]["delta"] for chunk in written(events)]
+    assert deltas[1:] == [{"reasoning_content": "hm"}, {"reasoning_signature": "sig"}, {"content": "a"}, {}]
+    gathered = openai_wire.Gathered(1)
+    for event in events:
+        gathered.add(event)
+    message = gathered.message(0)
+    assert (message["content"], message["reasoning_content"], message["reasoning_signature"]) == ("a", "hm", "sig")

@@ -381,7 +381,7 @@ async def test_ping_asks_for_the_models() -> None:
     assert transport.closed
 
 
-VECTORS = {
+VECTORS: dict[str, Any] = {
     "object": "list",
     "data": [{"object": "embedding", "index": index, "embedding": [0.5]} for index in range(2)],
     "model": "upstream-m",
