@@ -345,7 +345,8 @@ class LiveTimeouts:
 class LiveSpec:
     """One configured real service, as the registry builds it.
 
-    What is expected of it before it has been observed is `profile`, or follows from `chip` and `chips`.
+    `dialect` None = the kind's default. What is expected of it before it has been observed is `profile`, or follows
+    from `chip` and `chips`.
     """
 
     name: str
@@ -353,6 +354,8 @@ class LiveSpec:
     url: str
     deployments: tuple[LiveDeploymentSpec, ...]
     api_key: str | None = field(default=None, repr=False)
+    dialect: str | None = None
+    api_version: str | None = None
     chip: str | None = None
     chips: int | None = None
     profile: LatencyProfile | None = None

@@ -24,9 +24,9 @@ from backends.types import (
     LiveTimeouts,
     Usage,
 )
-from backends.upstream.dialects import openai
-from backends.upstream.dialects.refusals import refusal, shown
-from backends.upstream.sse import Decoder, EventTooLong
+from backends.upstream.dialects.base import WHOLE_TYPE, Dialect, Service
+from backends.upstream.dialects.refusals import shown
+from backends.upstream.sse import EventTooLong
 from backends.upstream.transport import Request, Response, Transport
 
 log = logging.getLogger("turnout.upstream")
@@ -40,24 +40,23 @@ TAIL_S = 0.5
 
 
 class LiveBackend:
-    """One service, reached over the wire of OpenAI."""
+    """One service, spoken to in its dialect."""
 
     def __init__(
         self,
         info: BackendInfo,
-        url: str,
-        api_key: str | None,
+        dialect: Dialect,
+        service: Service,
         upstream_models: Mapping[str, str],
         timeouts: LiveTimeouts,
         new_transport: Callable[[], Transport],
         clock: Clock,
     ) -> None:
-        """`url` is what the paths of the API follow, `/v1` included."""
         self.info = info
         self.timeouts = timeouts
         self.clock = clock
-        self._url = url
-        self.api_key = api_key
+        self.dialect = dialect
+        self.service = service
         self._upstream_models = upstream_models
         self._new_transport = new_transport
         self._transport: Transport | None = None
@@ -75,7 +74,8 @@ class LiveBackend:
         return BackendSnapshot(running=len(self._running))
 
     async def ping(self) -> None:
-        request = Request("GET", f"{self._url}/models", openai.authorization(self.api_key), b"", PING_S)
+        asked = self.dialect.ping(self.wall_s())
+        request = Request(asked.method, asked.url, asked.headers, asked.body, PING_S)
         try:
             response = await self.transport().send(request)
             await response.aclose()
@@ -83,8 +83,8 @@ class LiveBackend:
             return  # all connections are at work, so somebody answers
         except BackendError as error:
             raise Unavailable(str(error)) from error
-        if response.status != 200:
-            raise Unavailable(f"{self.info.name} answered {response.status} to a request for its models")
+        if not self.dialect.alive(response.status):
+            raise Unavailable(f"{self.info.name} answered {response.status} to a ping")
 
     def warm(self) -> None:
         """Any request wakes a service that is scaled to zero; whether this one is answered does not matter."""
@@ -117,13 +117,14 @@ class LiveBackend:
         """
         timeouts = self.timeouts
         transport = self.transport()
+        asked = self.dialect.outgoing(request, upstream_model, self.wall_s())
         self._running.add(generation)
         return await transport.send(
             Request(
-                "POST",
-                self._url + openai.PATHS[request.endpoint],
-                openai.headers(self.api_key, request),
-                openai.request_body(request, upstream_model),
+                asked.method,
+                asked.url,
+                asked.headers,
+                asked.body,
                 request.warm_up_s + (timeouts.first_byte_s if request.stream else timeouts.whole_s),
                 request.stream,
             )
@@ -132,6 +133,10 @@ class LiveBackend:
     def left(self, generation: LiveGeneration) -> None:
         """A generation holds nothing any more."""
         self._running.discard(generation)
+
+    def wall_s(self) -> float:
+        """Now, for signatures and for dates that services tell."""
+        return self.clock.wall_ns() / 1e9
 
     def transport(self) -> Transport:
         """Raises: Unavailable."""
@@ -147,10 +152,8 @@ class LiveGeneration:
         self._backend = backend
         self._request = request
         self._upstream_model = upstream_model
-        self._answers = openai.Answers(
-            backend.info.name, request, request.model, upstream_model or request.model, backend.api_key
-        )
-        self._decoder = Decoder()
+        self._answers = backend.dialect.answers(request, upstream_model or request.model)
+        self._decoder = backend.dialect.frames()
         self._response: Response | None = None
         self._frames: deque[bytes] = deque()
         """Read, and not yet looked at: of a client that reads slowly, what waits here is not held twice."""
@@ -257,6 +260,9 @@ class LiveGeneration:
     async def _open(self) -> Response:
         if self._upstream_model is None:
             raise Unsupported(f"{self._backend.info.name} does not serve {self._request.model}", "model")
+        if self._request.endpoint not in self._backend.dialect.endpoints:
+            what = f"{self._backend.info.name} has no endpoint for a request of this kind ({self._request.endpoint})"
+            raise Unsupported(what, "model")
         self._answers.sent = True  # whether a request that ends before its answer got there, nobody can say
         try:
             response = await self._backend.send(self, self._request, self._upstream_model)
@@ -268,15 +274,14 @@ class LiveGeneration:
         if response.status != 200:
             self._answers.sent = False  # what was refused took nothing
             body = await self._read_error(response)
-            now_s = self._backend.clock.wall_ns() / 1e9
-            raise refusal(name, response.status, headers, body, now_s, self._backend.api_key)
-        wanted = openai.STREAM_TYPE if self._request.stream else openai.WHOLE_TYPE
+            raise self._backend.dialect.refusal(response.status, headers, body, self._backend.wall_s())
+        wanted = self._backend.dialect.stream_type if self._request.stream else WHOLE_TYPE
         kind, encoding = headers.get("content-type", ""), headers.get("content-encoding", "identity")
         if kind.partition(";")[0].strip().lower() != wanted:
-            told = shown(kind, self._backend.api_key) or "no content type"
+            told = shown(kind, self._backend.service.api_key) or "no content type"
             raise Unavailable(f"{name} answered with {told}, not {wanted}")
         if encoding != "identity":
-            told = shown(encoding, self._backend.api_key)
+            told = shown(encoding, self._backend.service.api_key)
             raise Unavailable(f"{name} compressed its answer unasked ({told})")
         return response
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from backends.clock import Clock
 from backends.datasheet import Datasheets
@@ -11,7 +10,9 @@ from backends.emulator.build import deployed
 from backends.emulator.traits import Traits
 from backends.errors import BackendConfigError
 from backends.types import BackendInfo, DeploymentInfo, DeploymentSpec, LiveDeploymentSpec, LiveSpec, Substrate
+from backends.upstream import dialects
 from backends.upstream.backend import LiveBackend
+from backends.upstream.dialects.base import Service
 from backends.upstream.transport import HttpxTransport, Limits, Transport
 
 
@@ -27,9 +28,8 @@ def live(
 
     Raises: UnknownFigure; DoesNotFit; BackendConfigError.
     """
-    url = spec.url.rstrip("/")
-    if not urlsplit(url).path:
-        url += "/v1"
+    service = Service(spec.name, spec.url.rstrip("/"), spec.api_key, spec.api_version)
+    dialect = dialects.named(spec.dialect or dialects.DEFAULT)(service)
     limits = Limits(spec.timeouts.connect_s, spec.timeouts.idle_s, spec.max_connections)
     info = BackendInfo(
         name=spec.name,
@@ -41,10 +41,10 @@ def live(
     )
 
     def new_transport() -> Transport:
-        return transport or HttpxTransport(spec.name, url, limits)
+        return transport or HttpxTransport(spec.name, spec.url, limits)
 
     upstream_models = {each.model: each.upstream_model or each.model for each in spec.deployments}
-    return LiveBackend(info, url, spec.api_key, upstream_models, spec.timeouts, new_transport, clock)
+    return LiveBackend(info, dialect, service, upstream_models, spec.timeouts, new_transport, clock)
 
 
 def _deployments(

@@ -8,26 +8,27 @@ passed on as they came (`raw`), but for the model's name and for usage, which th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from msgspec import Raw, Struct
 
 from backends.errors import BackendError, StreamCut, Unavailable
 from backends.types import ChoiceEnd, Endpoint, Event, FinishReason, GenerationRequest, TokenChunk, Usage
+from backends.upstream.dialects.base import STREAM_TYPE, WHOLE_TYPE, Outgoing, Service, rooted
+from backends.upstream.dialects.counts import count, disjoint
 from backends.upstream.dialects.refusals import refusal, shown
+from backends.upstream.sse import Decoder
 
 PATHS: Mapping[Endpoint, str] = {
     "chat": "/chat/completions",
     "completion": "/completions",
     "embedding": "/embeddings",
 }
-STREAM_TYPE, WHOLE_TYPE = "text/event-stream", "application/json"
 DONE = b"[DONE]"
 CHARACTERS_PER_TOKEN = 4
 """Of English text, for prompts whose service does not count them."""
 
-MAX_TOKENS = 2**31 - 1
 _REASONS: Mapping[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
@@ -57,19 +58,24 @@ class _Choice(Struct):
     """vLLM's: the stop sequence, or the number of a token."""
 
 
-class _Body(Struct):
+class Body(Struct):
     """A chunk or a whole answer."""
 
     model: str | None = None
     choices: list[_Choice] | None = None
     data: list[Raw] | None = None
     usage: dict[str, Any] | None = None
+    x_groq: dict[str, Any] | None = None
+    prompt_filter_results: list[Any] | None = None
+    """Azure's, in a chunk of its own before the first."""
+
     error: Any = None
+    code: Any = None
     object: str | None = None
     message: Any = None
 
 
-_body = msgspec.json.Decoder(_Body).decode
+_body = msgspec.json.Decoder(Body).decode
 
 
 def request_body(request: GenerationRequest, upstream_model: str) -> bytes:
@@ -89,16 +95,57 @@ def request_body(request: GenerationRequest, upstream_model: str) -> bytes:
     return _encode(fields)
 
 
-def headers(api_key: str | None, request: GenerationRequest) -> dict[str, str]:
-    """What goes with a request; nothing of the client's own headers does."""
-    sent = {"content-type": WHOLE_TYPE, "accept": STREAM_TYPE if request.stream else WHOLE_TYPE}
-    sent["x-request-id"] = request.request_id
-    return {**sent, **authorization(api_key)}
+class OpenAI:
+    """The dialect that all others are compared with."""
+
+    endpoints: ClassVar[frozenset[Endpoint]] = frozenset(PATHS)
+    stream_type: ClassVar[str] = STREAM_TYPE
+    versioned: ClassVar[bool] = False
+    root: ClassVar[str] = "/v1"
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.url = rooted(service.url, self.root)
+
+    def outgoing(self, request: GenerationRequest, upstream_model: str, wall_s: float) -> Outgoing:
+        """The client's own body under the service's name of the model; nothing of its headers."""
+        headers = {"content-type": WHOLE_TYPE, "accept": STREAM_TYPE if request.stream else WHOLE_TYPE}
+        headers |= {"x-request-id": request.request_id, **self.authorization()}
+        return Outgoing(
+            "POST", self.path(request.endpoint, upstream_model), headers, self.body(request, upstream_model)
+        )
+
+    def path(self, endpoint: Endpoint, upstream_model: str) -> str:
+        """The address of an endpoint."""
+        return self.url + PATHS[endpoint]
+
+    def body(self, request: GenerationRequest, upstream_model: str) -> bytes:
+        """What is asked."""
+        return request_body(request, upstream_model)
+
+    def authorization(self) -> dict[str, str]:
+        """The header that carries the key."""
+        key = self.service.api_key
+        return {} if key is None else {"authorization": f"Bearer {key}"}
+
+    def ping(self, wall_s: float) -> Outgoing:
+        """The list of models, which every such server has."""
+        return Outgoing("GET", f"{self.url}/models", self.authorization())
+
+    def alive(self, status: int) -> bool:
+        return status == 200
+
+    def refusal(self, status: int, headers: Mapping[str, str], body: bytes, wall_s: float) -> BackendError:
+        return refusal(self.service.name, status, headers, body, wall_s, self.service.api_key)
+
+    def frames(self) -> Decoder:
+        return Decoder()
+
+    def answers(self, request: GenerationRequest, upstream_model: str) -> Answers:
+        return Answers(self.service.name, request, request.model, upstream_model, self.service.api_key)
 
 
-def authorization(api_key: str | None) -> dict[str, str]:
-    """The header that carries a key."""
-    return {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+DIALECT = OpenAI
 
 
 class Answers:
@@ -144,13 +191,14 @@ class Answers:
             if self._open:
                 raise self._broken("said it was done before every choice had ended")
             return []
-        body = self._decode(data)
-        if body.usage is not None:
-            self._usage = _usage(body.usage) or self._usage
+        body = self.decode(data)
+        told = self.told_usage(body)
+        if told is not None:
+            self._usage = disjoint(told) or self._usage
         events: list[Event] = []
         for choice in body.choices or ():
             events += self._events_of(choice, choice.delta or {}, 1)
-        if body.choices:
+        if body.choices or body.prompt_filter_results:
             self._attach(events, self._frame(data, body))
         return events
 
@@ -159,7 +207,7 @@ class Answers:
 
         Raises: as `chunk`.
         """
-        body = self._decode(data)
+        body = self.decode(data)
         self.done = True
         if self._request.endpoint == "embedding":
             return self._vectors(data, body)
@@ -167,7 +215,7 @@ class Answers:
         texts = [choice.text or (choice.message or {}).get("content") or "" for choice in choices]
         estimated = [max(1, len(text) // CHARACTERS_PER_TOKEN) for text in map(str, texts)]
         if body.usage is not None:
-            self._usage = _usage(body.usage) or self._usage
+            self._usage = disjoint(body.usage) or self._usage
         tokens = _shares(self._usage.completion_tokens, len(texts)) if self._usage is not None else estimated
         events: list[Event] = []
         for choice, count in zip(choices, tokens, strict=True):
@@ -178,11 +226,11 @@ class Answers:
         self._attach(events, data)
         return events
 
-    def _vectors(self, data: bytes, body: _Body) -> list[Event]:
+    def _vectors(self, data: bytes, body: Body) -> list[Event]:
         """The vectors themselves are only passed on."""
         if len(body.data or ()) != self._request.choices:
             raise self._broken("left out a vector")
-        prompt = _count((body.usage or {}).get("prompt_tokens"))
+        prompt = count((body.usage or {}).get("prompt_tokens"))
         self._usage = None if prompt is None else Usage(prompt)
         events: list[Event] = []
         for index in sorted(self._open):
@@ -190,6 +238,11 @@ class Answers:
         self._open.clear()
         self._attach(events, data)
         return events
+
+    @staticmethod
+    def told_usage(body: Body) -> dict[str, Any] | None:
+        """Where a chunk says what the answer took, if it does."""
+        return body.usage
 
     def end(self) -> None:
         """The stream is over.
@@ -199,14 +252,22 @@ class Answers:
         if self._open:
             raise self._broken("ended its answer early")
 
-    def _decode(self, data: bytes) -> _Body:
+    def decode(self, data: bytes) -> Body:
+        """Raises: what an error in place of a chunk means; what is no chunk is `_broken`."""
         try:
             body = _body(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise self._broken("sent what is not a chunk of an answer") from None
-        if body.error is not None or body.object == "error":
-            raise self._said_error(body.message if body.error is None else body.error)
+        if (error := self.told_error(body)) is not None:
+            raise self._said_error(error)
         return body
+
+    def told_error(self, body: Body) -> Any:
+        """What a service says went wrong, where it says so in place of a chunk; None if nothing did."""
+        if body.error is not None or body.choices is not None or body.data is not None:
+            return body.error
+        bare = body.object == "error" or body.code is not None
+        return (body.message or "an error without a word") if bare else None
 
     def _said_error(self, error: Any) -> BackendError:
         """An error in place of a chunk: before anything was read it counts as the status it names."""
@@ -220,6 +281,9 @@ class Answers:
 
     def _events_of(self, choice: _Choice, said: Mapping[str, Any], tokens: int) -> list[Event]:
         index = choice.index
+        silent = choice.finish_reason is None and not choice.text and not any(said.values())
+        if silent and 0 <= index < self._request.choices:
+            return []  # what a filter found out, which may come after the end
         if index not in self._open:
             raise self._broken(f"went on with choice {index}, which had ended or was not asked for")
         content = said.get("content") if choice.text is None else choice.text
@@ -251,13 +315,13 @@ class Answers:
         elif type(first) is ChoiceEnd:
             events[0] = ChoiceEnd(first.index, first.reason, raw, first.stop)
 
-    def _frame(self, data: bytes, body: _Body) -> bytes:
+    def _frame(self, data: bytes, body: Body) -> bytes:
         """A chunk as the client gets it: the public model's name, no usage, one line."""
         if body.usage is not None or (self._rename is not None and body.model is not None):
             data = self._rewritten(data, body)
         return b"data: " + data.replace(b"\n", b" ") + b"\n\n"
 
-    def _rewritten(self, data: bytes, body: _Body) -> bytes:
+    def _rewritten(self, data: bytes, body: Body) -> bytes:
         if body.usage is None and self._rename is not None and body.model is not None:
             for colon in (b'"model":', b'"model": '):
                 named = colon + _encode(body.model)
@@ -291,31 +355,6 @@ def _fields_of(request: GenerationRequest) -> dict[str, Any]:
         "stream": request.stream or None,
     }
     return {**said, "seed": request.seed, **{name: value for name, value in optional.items() if value is not None}}
-
-
-def _usage(said: Mapping[str, Any]) -> Usage | None:
-    """OpenAI's counts, which contain one another, as disjoint ones; None unless both are told.
-
-    Half an account is none: zero in place of what is missing would be billed as if the service had counted it.
-    """
-    prompt, completion = _count(said.get("prompt_tokens")), _count(said.get("completion_tokens"))
-    if prompt is None or completion is None:
-        return None
-    cached = min(prompt, _detail(said, "prompt_tokens_details", "cached_tokens"))
-    reasoning = min(completion, _detail(said, "completion_tokens_details", "reasoning_tokens"))
-    return Usage(prompt - cached, cached, completion - reasoning, reasoning)
-
-
-def _detail(said: Mapping[str, Any], group: str, name: str) -> int:
-    details = said.get(group)
-    return (_count(details.get(name)) or 0) if isinstance(details, dict) else 0
-
-
-def _count(value: Any) -> int | None:
-    """A number of tokens (12.0 is one, to services that know only one kind of number); None for what is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != value // 1:
-        return None
-    return int(min(value, MAX_TOKENS))
 
 
 def _shares(tokens: int, choices: int) -> list[int]:

@@ -62,6 +62,8 @@ def _error_text(body: bytes) -> tuple[str, str | None, str | None]:
         said = _anything(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return body.decode("utf-8", "replace").strip(), None, None
+    if isinstance(said, list) and len(said) == 1:  # as Google puts it
+        said = said[0]
     error = said.get("error", said) if isinstance(said, dict) else said
     if not isinstance(error, dict):
         return str(error), None, None

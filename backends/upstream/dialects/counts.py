@@ -1,0 +1,35 @@
+"""What services say an answer took, as tokens of disjoint kinds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from backends.types import Usage
+
+MAX_TOKENS = 2**31 - 1
+
+
+def disjoint(said: Mapping[str, Any]) -> Usage | None:
+    """OpenAI's counts, which contain one another, as disjoint ones; None unless both are told.
+
+    Half an account is none: zero in place of what is missing would be billed as if the service had counted it.
+    """
+    prompt, completion = count(said.get("prompt_tokens")), count(said.get("completion_tokens"))
+    if prompt is None or completion is None:
+        return None
+    cached = min(prompt, _detail(said, "prompt_tokens_details", "cached_tokens"))
+    reasoning = min(completion, _detail(said, "completion_tokens_details", "reasoning_tokens"))
+    return Usage(prompt - cached, cached, completion - reasoning, reasoning)
+
+
+def _detail(said: Mapping[str, Any], group: str, name: str) -> int:
+    details = said.get(group)
+    return (count(details.get(name)) or 0) if isinstance(details, dict) else 0
+
+
+def count(value: Any) -> int | None:
+    """A number of tokens (12.0 is one, to services that know only one kind of number); None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != value // 1:
+        return None
+    return int(min(value, MAX_TOKENS))
