@@ -16,6 +16,9 @@ from backends.types import BackendSpec, LiveSpec, Substrate
 
 SUBSTRATE: Substrate = "cerebras"
 
+DIALECTS = ("cerebras", "openai")
+"""Cerebras' cloud."""
+
 TRAITS = Traits(law="pipeline", prefill_budget=8192, kv_block_tokens=1, prefix_cache=False)
 
 

@@ -17,6 +17,9 @@ from backends.types import BackendSpec, LiveSpec, Substrate
 
 SUBSTRATE: Substrate = "gpu"
 
+DIALECTS = ("openai",)
+"""vLLM, SGLang, TensorRT-LLM, NIM, llama.cpp, Ollama."""
+
 TRAITS = Traits(law="roofline", prefill="shared", prefill_budget=8192, kv_block_tokens=16, schedule_ahead=True)
 
 

@@ -16,6 +16,9 @@ from backends.types import BackendSpec, LiveSpec, Substrate
 
 SUBSTRATE: Substrate = "groq"
 
+DIALECTS = ("groq", "openai")
+"""Groq's cloud."""
+
 TRAITS = Traits(law="pipeline", prefill_budget=8192, noisy=False, prefix_cache=False)
 
 

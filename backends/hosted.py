@@ -13,6 +13,9 @@ from backends.types import BackendSpec, LiveSpec, Substrate
 
 SUBSTRATE: Substrate = "hosted"
 
+DIALECTS = ("openai", "anthropic", "azure", "vertex")
+"""Whatever has an address."""
+
 
 def build(spec: BackendSpec | LiveSpec, sheets: Datasheets, clock: Clock) -> Backend:
     """Raises: BackendConfigError."""

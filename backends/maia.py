@@ -15,6 +15,9 @@ from backends.types import BackendSpec, LiveSpec, Substrate
 
 SUBSTRATE: Substrate = "maia"
 
+DIALECTS = ("openai", "azure")
+"""Azure AI is Maia's front door."""
+
 TRAITS = Traits(compute_divisor={"bf16": 16.0})
 
 

@@ -37,6 +37,14 @@ def traits(kind: str) -> Traits | None:
     return cast("Traits | None", getattr(_module(kind), "TRAITS", None))
 
 
+def dialects(kind: str) -> tuple[str, ...]:
+    """What real services of a kind speak, the default first.
+
+    Raises: UnknownKind.
+    """
+    return cast("tuple[str, ...]", getattr(_module(kind), "DIALECTS", ()))
+
+
 def kinds() -> tuple[str, ...]:
     """Every kind there is a module for."""
     names = (module.name for module in pkgutil.iter_modules(backends.__path__) if not module.ispkg)

@@ -16,6 +16,9 @@ from backends.types import BackendSpec, LiveSpec, Substrate
 
 SUBSTRATE: Substrate = "tpu"
 
+DIALECTS = ("openai", "vertex")
+"""vLLM and JetStream servers, and Google's Vertex AI."""
+
 TRAITS = Traits(
     prefill="serial",
     static_shapes=StaticShapes(

@@ -16,6 +16,9 @@ from backends.types import BackendSpec, LiveSpec, Substrate
 
 SUBSTRATE: Substrate = "trainium"
 
+DIALECTS = ("openai",)
+"""vLLM on Neuron."""
+
 TRAITS = Traits(
     prefill="serial",
     static_shapes=StaticShapes(

@@ -25,6 +25,7 @@ from app.config.source import Source, parse
 from app.errors import ConfigError
 from app.routing import discovery, pickers, scorers
 from backends.datasheet import ChipSheet, Datasheets, ModelSheet
+from backends.registry import dialects
 from backends.types import (
     BackendSpec,
     ColdStart,
@@ -197,6 +198,8 @@ def _live_spec(backend: LiveBackendConfig) -> LiveSpec:
         url=backend.url,
         deployments=tuple(LiveDeploymentSpec(**each.model_dump(exclude={"quality"})) for each in backend.deployments),
         api_key=backend.api_key,
+        dialect=backend.dialect or dialects(backend.kind)[0],
+        api_version=backend.api_version,
         chip=backend.chip,
         chips=backend.chips,
         profile=None

@@ -189,12 +189,15 @@ class MonitorConfig(Section):
 
 
 class LiveBackendConfig(_Backend):
-    """One real service that speaks OpenAI's wire. `url` is what its paths follow; without a path, `/v1` is added."""
+    """One real service. `url` is what its paths follow; without a path, the dialect's usual one is added. `dialect` is
+    how it is spoken to, the kind's first if absent; `api_version` goes to dialects that have one."""
 
     mode: Literal["live"]
     kind: Literal["maia", "groq", "tpu", "trainium", "gpu", "cerebras", "hosted"]
     url: str
     api_key: Annotated[str, Field(min_length=1, pattern=r"^[\x21-\x7e]+$")] | None = Field(default=None, repr=False)
+    dialect: str | None = None
+    api_version: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")] | None = None
     chip: Name | None = None
     chips: PositiveInt | None = None
     profile: ProfileConfig | None = None

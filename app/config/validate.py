@@ -13,6 +13,8 @@ from app.config import models
 from app.config.keys import Keys, keys_at
 from app.config.models import Config
 from app.config.source import Source, dotted
+from backends import registry
+from backends.upstream.dialects import named
 
 T = TypeVar("T")
 
@@ -174,10 +176,19 @@ def _check_live(backend: models.LiveBackendConfig, at: Sequence[str | int], chec
             check.add(at, "what latency to expect must be known: declare `profile`, or `chip` and `chips`")
         if isinstance(backend.pricing, models.ChipHourPricing):
             check.add((*at, "pricing"), "a price by the chip-hour needs `chip` and `chips`")
+    _check_dialect(backend, at, check)
     served = [deployment.model for deployment in backend.deployments]
     for place, model in enumerate(served):
         if model in served[:place]:
             check.add((*at, "deployments", place, "model"), f"the model '{model}' is given twice")
+
+
+def _check_dialect(backend: models.LiveBackendConfig, at: Sequence[str | int], check: _References) -> None:
+    known = registry.dialects(backend.kind)
+    dialect = backend.dialect or known[0]
+    check.known((*at, "dialect"), f"dialect of a backend of kind '{backend.kind}'", dialect, known)
+    if backend.api_version is not None and dialect in known and not named(dialect).versioned:
+        check.add((*at, "api_version"), f"the dialect '{dialect}' has no versions")
 
 
 def _check_server(config: Config, check: _References) -> None:

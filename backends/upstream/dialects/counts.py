@@ -8,6 +8,8 @@ from typing import Any
 from backends.types import Usage
 
 MAX_TOKENS = 2**31 - 1
+CHARACTERS_PER_TOKEN = 4
+"""Of English text, for prompts whose service does not count them."""
 
 
 def disjoint(said: Mapping[str, Any]) -> Usage | None:

@@ -1,4 +1,4 @@
-"""Groq: OpenAI's wire below `/openai/v1`, with usage and times of its own in `x_groq` of a stream's last chunk.
+"""Groq: OpenAI's wire, with usage and times of its own in `x_groq` of a stream's last chunk.
 
 `x_groq.usage` counts where no usage came otherwise. A stream's `x_groq` is passed on, times of queue, prompt and
 completion included; those in `usage` are not: that is written here.
@@ -6,16 +6,22 @@ completion included; those in `usage` are not: that is written here.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
+from backends.errors import BackendError
 from backends.types import GenerationRequest
 from backends.upstream.dialects.openai import Answers, Body, OpenAI
 
+CAPACITY_EXCEEDED = 498
+
 
 class Groq(OpenAI):
-    """Groq's cloud."""
+    """Groq's cloud, at https://api.groq.com/openai/v1."""
 
-    root: ClassVar[str] = "/openai/v1"
+    def refusal(self, status: int, headers: Mapping[str, str], body: bytes, wall_s: float) -> BackendError:
+        """498 is a full flex tier: a queue like any other."""
+        return super().refusal(429 if status == CAPACITY_EXCEEDED else status, headers, body, wall_s)
 
     def answers(self, request: GenerationRequest, upstream_model: str) -> GroqAnswers:
         return GroqAnswers(self.service.name, request, request.model, upstream_model, self.service.api_key)

@@ -16,7 +16,7 @@ from msgspec import Raw, Struct
 from backends.errors import BackendError, StreamCut, Unavailable
 from backends.types import ChoiceEnd, Endpoint, Event, FinishReason, GenerationRequest, TokenChunk, Usage
 from backends.upstream.dialects.base import STREAM_TYPE, WHOLE_TYPE, Outgoing, Service, rooted
-from backends.upstream.dialects.counts import count, disjoint
+from backends.upstream.dialects.counts import CHARACTERS_PER_TOKEN, count, disjoint
 from backends.upstream.dialects.refusals import refusal, shown
 from backends.upstream.sse import Decoder
 
@@ -26,8 +26,6 @@ PATHS: Mapping[Endpoint, str] = {
     "embedding": "/embeddings",
 }
 DONE = b"[DONE]"
-CHARACTERS_PER_TOKEN = 4
-"""Of English text, for prompts whose service does not count them."""
 
 _REASONS: Mapping[str, FinishReason] = {
     "stop": "stop",
@@ -42,6 +40,7 @@ MAX_HELD_BYTES = 64 * 1024
 
 _encode = msgspec.json.Encoder().encode
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_plain = msgspec.json.Decoder(dict[str, Any]).decode
 _anything = msgspec.json.Decoder().decode
 
 
@@ -218,9 +217,9 @@ class Answers:
             self._usage = disjoint(body.usage) or self._usage
         tokens = _shares(self._usage.completion_tokens, len(texts)) if self._usage is not None else estimated
         events: list[Event] = []
-        for choice, count in zip(choices, tokens, strict=True):
+        for choice, said in zip(choices, tokens, strict=True):
             choice.finish_reason = choice.finish_reason or "stop"
-            events += self._events_of(choice, choice.message or {}, count)
+            events += self._events_of(choice, choice.message or {}, said)
         if self._open:
             raise self._broken("left out a choice")
         self._attach(events, data)
@@ -337,6 +336,11 @@ class Answers:
     def _broken(self, what: str) -> BackendError:
         text = f"{self._name} {what}"
         return StreamCut(text) if self.begun else Unavailable(text)
+
+
+def chat_fields(request: GenerationRequest) -> dict[str, Any]:
+    """The body of a request as plain data, for dialects that say it in other words."""
+    return dict(_plain(request.body)) if request.body else _fields_of(request)
 
 
 def _fields_of(request: GenerationRequest) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def refusal(
     if status in (408, 504):
         return BackendTimeout(text)
     if status == 429:
-        return Saturated(text, _retry_after_s(headers, wall_s), told=True)
+        return Saturated(text, retry_after_s(headers, wall_s), told=True)
     if 400 <= status < 500:
         field = param and shown(param, api_key)
         if code in _CONTEXT_CODES or _CONTEXT_WORDS.search(said):
@@ -76,7 +76,7 @@ def _error_text(body: bytes) -> tuple[str, str | None, str | None]:
     )
 
 
-def _retry_after_s(headers: Mapping[str, str], wall_s: float) -> float:
+def retry_after_s(headers: Mapping[str, str], wall_s: float) -> float:
     """When to come back: retry-after-ms, Retry-After in seconds or as a date, else a second."""
     for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         text = headers.get(name)

@@ -1,0 +1,166 @@
+"""Every dialect there is, against the shapes of its service.
+
+A shape (shapes/<dialect>.json) is written after the service's public reference, named in it: what is asked, what must
+go out, what comes back as a stream and in one piece, and what that means.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends import errors, registry
+from backends.errors import BackendError, StreamCut
+from backends.types import ChoiceEnd, Event, GenerationRequest, TokenChunk, Usage
+from backends.upstream import dialects
+from backends.upstream.dialects.base import Answers, Dialect, Service
+from tests.frames import framed
+
+FOLDER = Path(__file__).parent / "shapes"
+NAMES = dialects.names()
+SHAPES: dict[str, Any] = {path.stem: json.loads(path.read_text()) for path in FOLDER.glob("*.json")}
+ERRORS = [
+    pytest.param(name, place, id=f"{name}-{error['status']}-{place}")
+    for name in NAMES
+    for place, error in enumerate(SHAPES[name]["errors"])
+]
+WALL_S = 1_700_000_000.0
+
+
+def dialect_of(name: str) -> Dialect:
+    return dialects.named(name)(Service("up", **SHAPES[name]["service"]))
+
+
+def request_of(name: str, **fields: Any) -> GenerationRequest:
+    body = SHAPES[name]["request"] | fields
+    return GenerationRequest(
+        "r-1",
+        "chat",
+        "public",
+        ("be brief\nhi",),
+        max_tokens=9,
+        stream=bool(body.get("stream")),
+        body=json.dumps(body).encode(),
+    )
+
+
+def said(events: list[Event]) -> tuple[str, list[ChoiceEnd]]:
+    text = "".join(event.text for event in events if isinstance(event, TokenChunk))
+    return text, [event for event in events if isinstance(event, ChoiceEnd)]
+
+
+def streamed(name: str, listed: list[Any], pieces: int = 1) -> tuple[Answers, list[Event]]:
+    """The events of a stream that comes in so many pieces."""
+    dialect = dialect_of(name)
+    answers, frames = dialect.answers(request_of(name), "up"), dialect.frames()
+    answers.sent = True
+    stream = framed(name, listed)
+    size = max(1, len(stream) // pieces)
+    events: list[Event] = []
+    for start in range(0, len(stream), size):
+        for frame in frames.feed(stream[start : start + size]):
+            if not answers.done:
+                events += answers.chunk(frame)
+    answers.end()
+    return answers, events
+
+
+def test_every_dialect_has_a_shape_and_a_substrate_that_speaks_it() -> None:
+    assert set(SHAPES) == set(NAMES)
+    assert {name for kind in registry.kinds() for name in registry.dialects(kind)} == set(NAMES)
+    assert all(registry.dialects(kind) for kind in registry.kinds())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_goes_out(name: str) -> None:
+    wire = SHAPES[name]["wire"]
+    sent = dialect_of(name).outgoing(request_of(name), "up", WALL_S)
+    assert (sent.method, sent.url) == ("POST", wire["url"])
+    assert {key: sent.headers.get(key) for key in wire["headers"]} == wire["headers"]
+    assert not set(wire.get("absent", ())) & set(sent.headers)
+    assert json.loads(sent.body) == wire["body"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_how_it_is_pinged(name: str) -> None:
+    ping = SHAPES[name]["ping"]
+    sent = dialect_of(name).ping(WALL_S)
+    assert (sent.method, sent.url, sent.body) == ("GET", ping["url"], b"")
+    assert {key: sent.headers.get(key) for key in ping["headers"]} == ping["headers"]
+    assert dialect_of(name).alive(200)
+    assert not any(dialect_of(name).alive(status) for status in (401, 403, 500, 503))
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 10_000])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stream(name: str, pieces: int) -> None:
+    shape = SHAPES[name]
+    answers, events = streamed(name, shape["stream"], pieces)
+    text, ends = said(events)
+    assert (text, [end.reason for end in ends]) == (shape["expected"]["text"], [shape["expected"]["reason"]])
+    assert answers.usage() == Usage(*shape["expected"]["usage"])
+    assert answers.done
+    raw = b"".join(event.raw or b"" for event in events).decode()
+    for field in shape.get("passed_on", ()):
+        assert f'"{field}"' in raw
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_answer_in_one_piece(name: str) -> None:
+    shape = SHAPES[name]
+    answers = dialect_of(name).answers(request_of(name, stream=False), "up")
+    answers.sent = True
+    text, ends = said(answers.whole(json.dumps(shape["whole"]).encode()))
+    assert (text, [end.reason for end in ends]) == (shape["expected"]["text"], [shape["expected"]["reason"]])
+    assert answers.usage() == Usage(*shape["expected"]["usage"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stream_without_its_end_is_cut_wherever_it_breaks_off(name: str) -> None:
+    listed = SHAPES[name]["stream"]
+    last = next(place for place in reversed(range(len(listed))) if "stop" in json.dumps(listed[place]))
+    ended = next(place for place in range(len(listed)) if _ends(listed[place]))
+    for length in range(min(ended, last) + 1):
+        with pytest.raises(BackendError):
+            streamed(name, listed[:length])
+
+
+def _ends(frame: Any) -> bool:
+    text = json.dumps(frame)
+    return '"finish_reason": "stop"' in text or '"stop_reason": "end_turn"' in text or '"stopReason"' in text
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "failing_stream" in SHAPES[name]])
+def test_an_error_midway_is_a_cut_and_before_anything_a_refusal(name: str) -> None:
+    failing = SHAPES[name]["failing_stream"]
+    with pytest.raises(StreamCut):
+        streamed(name, failing)
+    with pytest.raises(BackendError) as raised:
+        streamed(name, failing[-1:])
+    assert not isinstance(raised.value, StreamCut)
+
+
+@pytest.mark.parametrize(("name", "place"), ERRORS)
+def test_what_an_error_means(name: str, place: int) -> None:
+    shape = SHAPES[name]["errors"][place]
+    body = shape["text"].encode() if "text" in shape else json.dumps(shape["body"]).encode()
+    meant = dialect_of(name).refusal(shape["status"], shape.get("headers", {}), body, WALL_S)
+    assert type(meant) is getattr(errors, shape["is"])
+    assert str(meant).startswith("up")
+    assert "sk-secret" not in str(meant)
+    assert shape.get("says", "") in str(meant)
+    for field in ("param", "code", "retry_after_s"):
+        if field in shape:
+            assert getattr(meant, field) == shape[field]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("nonsense", [b"", b"<html>", b"[]", b"null", b"7", b'{"choices": 5}', b"\xff", b"[" * 5000])
+def test_nonsense_is_an_error_of_ours(name: str, nonsense: bytes) -> None:
+    answers = dialect_of(name).answers(request_of(name, stream=False), "up")
+    with pytest.raises(BackendError):
+        answers.whole(nonsense)
+    assert isinstance(dialect_of(name).refusal(400, {}, nonsense, WALL_S), BackendError)
