@@ -89,7 +89,10 @@ def live_backend(url: str = "http://upstream", transport: Transport | None = Non
     """A live backend serving one model, not yet started."""
     name: str = fields.pop("name", "up")
     deployment = LiveDeploymentSpec(
-        fields.pop("model", MODEL), fields.pop("upstream_model", None), context_tokens=131_072
+        fields.pop("model", MODEL),
+        fields.pop("upstream_model", None),
+        context_tokens=131_072,
+        capabilities=fields.pop("capabilities", frozenset({"n"})),
     )
     substrate: Substrate = "gpu"
     spec = LiveSpec(name, "gpu", url, (deployment,), profile=PROFILE, **fields)

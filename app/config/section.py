@@ -13,7 +13,7 @@ Usd = Annotated[Decimal, Field(ge=0, le=Decimal("1e9"), allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(gt=0)]
 Ratio = Annotated[float, Field(gt=0, le=1)]
 Capabilities = Annotated[
-    frozenset[Literal["tools", "json_schema", "vision", "logprobs", "n"]],
+    frozenset[Literal["tools", "json_schema", "vision", "logprobs", "n", "embeddings"]],
     PlainSerializer(sorted, return_type=list[str], when_used="json"),
 ]
 """In order as JSON: hashes are made of that, and a set has another order in another process."""

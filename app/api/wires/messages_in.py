@@ -4,7 +4,8 @@
     text, image, document and search_result blocks
                                     parts of a message (`text`, `image_url`, `file`)
     tool_use, tool_result           `tool_calls` of an assistant's message; a message of role `tool` each
-    thinking                        `reasoning_content` of an assistant's message; what is redacted is left out
+    thinking                        `reasoning_content` and `reasoning_signature` of an assistant's message; what is
+                                    redacted is left out
     tools, tool_choice              functions; `any` is `required`; `disable_parallel_tool_use` the reverse of
                                     `parallel_tool_calls`
     stop_sequences, metadata.user_id, thinking.budget_tokens, output_config.format
@@ -218,12 +219,14 @@ def _turns(turns: Sequence[_Turn]) -> list[dict[str, Any]]:
 def _assistant(place: int, blocks: Sequence[_Block]) -> dict[str, Any]:
     texts: list[str] = []
     thoughts: list[str] = []
+    signature = ""
     calls: list[dict[str, Any]] = []
     for number, block in enumerate(blocks):
         if isinstance(block, _TextBlock):
             texts.append(block.text)
         elif isinstance(block, _ThinkingBlock):
             thoughts.append(block.thinking)
+            signature = block.signature or signature
         elif isinstance(block, _ToolUseBlock):
             arguments = msgspec.json.encode(block.input).decode()
             function = {"name": block.name, "arguments": arguments}
@@ -233,6 +236,8 @@ def _assistant(place: int, blocks: Sequence[_Block]) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": "".join(texts) or None}
     if thoughts:
         message["reasoning_content"] = "".join(thoughts)
+    if signature:
+        message["reasoning_signature"] = signature
     if calls:
         message["tool_calls"] = calls
     elif not texts:

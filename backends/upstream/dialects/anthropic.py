@@ -26,7 +26,7 @@ from backends.types import (
 )
 from backends.upstream.dialects.anthropic_out import messages_body
 from backends.upstream.dialects.base import STREAM_TYPE, WHOLE_TYPE, Outgoing, Service, rooted
-from backends.upstream.dialects.counts import CHARACTERS_PER_TOKEN, count
+from backends.upstream.dialects.counts import CHARACTERS_PER_TOKEN, count, listing, mapping
 from backends.upstream.dialects.openai import chat_fields
 from backends.upstream.dialects.refusals import refusal, retry_after_s, shown
 from backends.upstream.sse import Decoder
@@ -130,16 +130,16 @@ class Messages:
         event = self._read(data)
         kind = event.get("type")
         if kind == "error":
-            raise self._error(event.get("error") or {})
+            raise self._error(mapping(event.get("error")))
         if kind == "message_start":
-            self._count((event.get("message") or {}).get("usage"))
+            self._count(mapping(event.get("message")).get("usage"))
         elif kind == "content_block_start":
-            return self._block(event.get("content_block") or {})
+            return self._block(mapping(event.get("content_block")))
         elif kind == "content_block_delta":
-            return self._delta(event.get("delta") or {})
+            return self._delta(mapping(event.get("delta")))
         elif kind == "message_delta":
             self._count(event.get("usage"))
-            return self._end(event.get("delta") or {})
+            return self._end(mapping(event.get("delta")))
         elif kind == "message_stop":
             self.done = True
             self.end()
@@ -149,11 +149,11 @@ class Messages:
         """Raises: as `chunk`."""
         message = self._read(data)
         if message.get("type") == "error":
-            raise self._error(message.get("error") or {})
+            raise self._error(mapping(message.get("error")))
         self.done = True
         self._count(message.get("usage"))
         events: list[Event] = []
-        for block in message.get("content") or ():
+        for block in map(mapping, listing(message.get("content"))):
             events += self._block(block)
             if block.get("type") == "tool_use":
                 events.append(self._chunk(_encode(block.get("input") or {}).decode(), tool=self._tool))
@@ -214,11 +214,11 @@ class Messages:
             return []
         self.begun = self._ended = True
         stop = said.get("stop_sequence")
-        return [ChoiceEnd(0, REASONS.get(reason, "stop"), None, stop if isinstance(stop, str) else None)]
+        return [ChoiceEnd(0, REASONS.get(str(reason), "stop"), None, stop if isinstance(stop, str) else None)]
 
     def _count(self, usage: Any) -> None:
         """Counts are running totals, told more than once."""
-        for name, value in (usage if isinstance(usage, dict) else {}).items():
+        for name, value in mapping(usage).items():
             if (number := count(value)) is not None:
                 self._counts[name] = number
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backends.types import Usage
@@ -35,3 +35,13 @@ def count(value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != value // 1:
         return None
     return int(min(value, MAX_TOKENS))
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """A service's object, or an empty one where it sent something else."""
+    return value if isinstance(value, dict) else {}
+
+
+def listing(value: Any) -> Sequence[Any]:
+    """A service's list, or an empty one."""
+    return value if isinstance(value, list) else ()

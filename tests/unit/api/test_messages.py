@@ -77,7 +77,13 @@ def test_a_conversation_with_tools() -> None:
     ]
     call = {"id": "t1", "type": "function", "function": {"name": "f", "arguments": '{"city":"Rome"}'}}
     assert chat(messages=turns)["messages"][1:] == [
-        {"role": "assistant", "content": "let me see", "reasoning_content": "hm", "tool_calls": [call]},
+        {
+            "role": "assistant",
+            "content": "let me see",
+            "reasoning_content": "hm",
+            "reasoning_signature": "s",
+            "tool_calls": [call],
+        },
         {"role": "tool", "tool_call_id": "t1", "content": "Error: no data"},
         {"role": "user", "content": "and?"},
     ]

@@ -1,0 +1,120 @@
+"""Any stream in any dialect, cut anywhere: the same events, the same bytes onwards, or an error of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backends.errors import BackendError
+from backends.types import Event
+from tests.contract.test_dialects import NAMES, SHAPES, dialect_of, request_of
+from tests.frames import framed
+from tests.upstreams import delta, sse, usage_chunk
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+KEYS = st.sampled_from(
+    "type message usage delta content_block index text thinking signature partial_json input id name stop_reason "
+    "stop_sequence input_tokens output_tokens cache_read_input_tokens error content choices model x_groq finish_reason "
+    "tool_calls function arguments messageStop contentBlockDelta contentBlockStart toolUse metadata".split()
+)
+TYPES = st.sampled_from(
+    "message_start content_block_start content_block_delta content_block_stop message_delta message_stop ping error "
+    "text tool_use thinking text_delta input_json_delta thinking_delta signature_delta".split()
+)
+VALUES = st.recursive(
+    SCALARS | TYPES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=12
+)
+
+
+def events_of(name: str, stream: bytes, cuts: list[int], model: str = "up") -> list[Event]:
+    dialect = dialect_of(name)
+    answers, frames = dialect.answers(request_of(name), model), dialect.frames()
+    answers.sent = True
+    events: list[Event] = []
+    edges = [0, *sorted(cuts), len(stream)]
+    for start, end in pairwise(edges):
+        for frame in frames.feed(stream[start:end]):
+            if not answers.done:
+                events += answers.chunk(frame)
+    answers.end()
+    return events
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stream_cut_anywhere_says_the_same(name: str) -> None:
+    stream = framed(name, SHAPES[name]["stream"])
+    whole = events_of(name, stream, [])
+    for at in range(len(stream)):
+        assert events_of(name, stream, [at]) == whole
+    assert events_of(name, stream, list(range(len(stream)))) == whole
+
+
+def shaken(value: Any) -> st.SearchStrategy[Any]:
+    """A frame with one of its values, at any depth, replaced by another."""
+    if not isinstance(value, dict) or not value:
+        return VALUES
+    return st.sampled_from(sorted(value)).flatmap(
+        lambda key: (shaken(value[key]) | VALUES).map(lambda other: {**value, key: other})
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(data=st.data())
+@settings(deadline=None, max_examples=200)
+def test_any_frames_end_in_events_or_an_error_of_ours(name: str, data: st.DataObject) -> None:
+    frames: list[Any] = list(SHAPES[name]["stream"])
+    place = data.draw(st.integers(0, len(frames) - 1))
+    frames[place] = data.draw(shaken(frames[place]) | VALUES)
+    try:
+        stream = framed(name, frames)
+    except (TypeError, ValueError, AttributeError):
+        return  # what this dialect's framing has no place for
+    with contextlib.suppress(BackendError):
+        events_of(name, stream, [])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(data=st.data())
+@settings(deadline=None, max_examples=150)
+def test_any_answer_in_one_piece_and_any_refusal(name: str, data: st.DataObject) -> None:
+    body = data.draw(shaken(SHAPES[name]["whole"]) | VALUES)
+    dialect = dialect_of(name)
+    answers = dialect.answers(request_of(name, stream=False), "up")
+    answers.sent = True
+    text = json.dumps(body).encode()
+    with contextlib.suppress(BackendError):
+        answers.whole(text)
+    usage = answers.usage()
+    assert min(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, usage.reasoning_tokens) >= 0
+    assert str(dialect.refusal(422, {}, text, 0.0))
+
+
+RECORDED = (
+    sse(delta("", role="assistant"), done=False)
+    + b'data: {"id":"up-1","choices":[{"index":0,"delta":{"content":"\xf0\x9f\x9a\x82 \xc3\xa9"}}]}\n\n'
+    + b'data: { "id" : "up-1", "x" : 1.50,\t"choices" : [{"index":0,"delta":{"content":"b"}}] }\n\n'
+    + sse(delta(finish="stop"), done=False)
+)
+
+
+def test_what_is_relayed_is_byte_for_byte_what_came_under_every_split() -> None:
+    """Multi-byte characters, white space and numbers as they were written; one cut at every place, and all of them."""
+    stream = RECORDED + sse(usage_chunk(3, 2))
+    for cuts in [*([at] for at in range(len(stream))), list(range(len(stream)))]:
+        raw = b"".join(event.raw or b"" for event in events_of("openai", stream, cuts, model="public"))
+        assert raw == RECORDED
+
+
+@given(cuts=st.lists(st.integers(0, 900), max_size=12), ends=st.sampled_from([b"\n", b"\r\n", b"\r"]))
+@settings(deadline=None, max_examples=150)
+def test_comments_line_ends_and_merged_frames_change_nothing(cuts: list[int], ends: bytes) -> None:
+    stream = b": keep-alive\n\n" + RECORDED.replace(b"data: {", b"id: 7\nretry: 5\ndata: {") + sse(usage_chunk(3, 2))
+    stream = stream.replace(b"\n", ends)
+    events = events_of("openai", stream, [cut for cut in cuts if cut < len(stream)], model="public")
+    assert b"".join(event.raw or b"" for event in events) == RECORDED
