@@ -13,7 +13,7 @@ from backends.types import BackendSpec, LiveSpec, Substrate
 
 SUBSTRATE: Substrate = "hosted"
 
-DIALECTS = ("openai", "anthropic", "azure", "vertex")
+DIALECTS = ("openai", "anthropic", "azure", "bedrock", "sagemaker", "vertex")
 """Whatever has an address."""
 
 

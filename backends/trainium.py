@@ -16,8 +16,8 @@ from backends.types import BackendSpec, LiveSpec, Substrate
 
 SUBSTRATE: Substrate = "trainium"
 
-DIALECTS = ("openai",)
-"""vLLM on Neuron."""
+DIALECTS = ("openai", "bedrock", "sagemaker")
+"""vLLM on Neuron, and Amazon's front doors."""
 
 TRAITS = Traits(
     prefill="serial",

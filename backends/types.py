@@ -356,6 +356,9 @@ class LiveSpec:
     api_key: str | None = field(default=None, repr=False)
     dialect: str | None = None
     api_version: str | None = None
+    aws: tuple[str | None, str | None, str | None, str | None] | None = field(default=None, repr=False)
+    """Region, access key id, secret access key and session token."""
+
     chip: str | None = None
     chips: int | None = None
     profile: LatencyProfile | None = None

@@ -149,6 +149,9 @@ def redacted(config: Config) -> dict[str, Any]:
     for backend in dump["backends"]:
         if backend.get("api_key") is not None:
             backend["api_key"] = SECRET
+        for name in ("secret_access_key", "session_token"):
+            if (backend.get("aws") or {}).get(name) is not None:
+                backend["aws"][name] = SECRET
     for section in ("cache", "sharing"):
         if "url" in dump[section]:
             dump[section]["url"] = _without_secrets(dump[section]["url"])
@@ -200,6 +203,7 @@ def _live_spec(backend: LiveBackendConfig) -> LiveSpec:
         api_key=backend.api_key,
         dialect=backend.dialect or dialects(backend.kind)[0],
         api_version=backend.api_version,
+        aws=None if backend.aws is None else tuple(backend.aws.model_dump().values()),
         chip=backend.chip,
         chips=backend.chips,
         profile=None
@@ -333,6 +337,7 @@ def _epoch(config: Config, sheets: Datasheets) -> str:
             "pricing",
             "drained",
             "api_key",
+            "aws",
             "timeouts",
             "max_connections",
             "profile",

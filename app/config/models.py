@@ -175,6 +175,15 @@ def _service_url(url: str) -> str:
     return url
 
 
+class AwsConfig(Section):
+    """Where and as whom Amazon's services are asked. Without keys they are found as every AWS tool does."""
+
+    region: Name | None = None
+    access_key_id: str | None = None
+    secret_access_key: str | None = Field(default=None, repr=False)
+    session_token: str | None = Field(default=None, repr=False)
+
+
 class MonitorConfig(Section):
     """Look after a service: ping it and, given `metrics_url`, read the load that vLLM or SGLang reports there."""
 
@@ -198,6 +207,7 @@ class LiveBackendConfig(_Backend):
     api_key: Annotated[str, Field(min_length=1, pattern=r"^[\x21-\x7e]+$")] | None = Field(default=None, repr=False)
     dialect: str | None = None
     api_version: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")] | None = None
+    aws: AwsConfig | None = None
     chip: Name | None = None
     chips: PositiveInt | None = None
     profile: ProfileConfig | None = None

@@ -139,6 +139,10 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
+AMAZONS = ("bedrock", "sagemaker")
+_SECRETS = frozenset({"admin_token", "url", "metrics_url", "api_key", "secret_access_key", "session_token"})
+
+
 class _References:
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -186,9 +190,16 @@ def _check_live(backend: models.LiveBackendConfig, at: Sequence[str | int], chec
 def _check_dialect(backend: models.LiveBackendConfig, at: Sequence[str | int], check: _References) -> None:
     known = registry.dialects(backend.kind)
     dialect = backend.dialect or known[0]
-    check.known((*at, "dialect"), f"dialect of a backend of kind '{backend.kind}'", dialect, known)
+    if dialect not in known:
+        listed = f"{suggestion(dialect, known)} (there are: {', '.join(known)})"
+        check.add((*at, "dialect"), f"kind '{backend.kind}' has no dialect '{dialect}'{listed}")
     if backend.api_version is not None and dialect in known and not named(dialect).versioned:
         check.add((*at, "api_version"), f"the dialect '{dialect}' has no versions")
+    if backend.aws is not None:
+        if dialect not in AMAZONS:
+            check.add((*at, "aws"), f"is for the dialects {' and '.join(AMAZONS)}, not for '{dialect}'")
+        elif (backend.aws.access_key_id is None) != (backend.aws.secret_access_key is None):
+            check.add((*at, "aws"), "`access_key_id` and `secret_access_key` go together")
 
 
 def _check_server(config: Config, check: _References) -> None:
@@ -264,4 +275,4 @@ def _unknown_key(path: Sequence[str | int], wanted: Sequence[str], known: Keys) 
 
 
 def _secret(path: Sequence[str | int]) -> bool:
-    return any(str(part) in ("admin_token", "url", "metrics_url", "api_key") for part in path)
+    return any(str(part) in _SECRETS for part in path)

@@ -12,7 +12,7 @@ from backends.errors import BackendConfigError
 from backends.types import BackendInfo, DeploymentInfo, DeploymentSpec, LiveDeploymentSpec, LiveSpec, Substrate
 from backends.upstream import dialects
 from backends.upstream.backend import LiveBackend
-from backends.upstream.dialects.base import Service
+from backends.upstream.dialects.base import Aws, Service
 from backends.upstream.transport import HttpxTransport, Limits, Transport
 
 
@@ -28,7 +28,7 @@ def live(
 
     Raises: UnknownFigure; DoesNotFit; BackendConfigError.
     """
-    service = Service(spec.name, spec.url.rstrip("/"), spec.api_key, spec.api_version)
+    service = Service(spec.name, spec.url.rstrip("/"), spec.api_key, spec.api_version, spec.aws and Aws(*spec.aws))
     dialect = dialects.named(spec.dialect or dialects.DEFAULT)(service)
     limits = Limits(spec.timeouts.connect_s, spec.timeouts.idle_s, spec.max_connections)
     info = BackendInfo(

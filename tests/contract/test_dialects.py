@@ -7,6 +7,7 @@ go out, what comes back as a stream and in one piece, and what that means.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from backends import errors, registry
 from backends.errors import BackendError, StreamCut
 from backends.types import ChoiceEnd, Event, GenerationRequest, TokenChunk, Usage
 from backends.upstream import dialects
-from backends.upstream.dialects.base import Answers, Dialect, Service
+from backends.upstream.dialects.base import Answers, Aws, Dialect, Service
 from tests.frames import framed
 
 FOLDER = Path(__file__).parent / "shapes"
@@ -31,7 +32,10 @@ WALL_S = 1_700_000_000.0
 
 
 def dialect_of(name: str) -> Dialect:
-    return dialects.named(name)(Service("up", **SHAPES[name]["service"]))
+    said = dict(SHAPES[name]["service"])
+    if "aws" in said:
+        said["aws"] = Aws(*said["aws"])
+    return dialects.named(name)(Service("up", **said))
 
 
 def request_of(name: str, **fields: Any) -> GenerationRequest:
@@ -82,6 +86,13 @@ def test_what_goes_out(name: str) -> None:
     assert {key: sent.headers.get(key) for key in wire["headers"]} == wire["headers"]
     assert not set(wire.get("absent", ())) & set(sent.headers)
     assert json.loads(sent.body) == wire["body"]
+    if "signed" in wire:
+        authorization = sent.headers["authorization"]
+        assert re.fullmatch(
+            rf"AWS4-HMAC-SHA256 Credential=AKID/\d{{8}}/{wire['signed']}, "
+            r"SignedHeaders=accept;content-type;host;x-amz-date, Signature=[0-9a-f]{64}",
+            authorization,
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -19,14 +19,12 @@ from backends.types import (
     Event,
     FinishReason,
     GenerationRequest,
-    Thought,
-    TokenChunk,
-    ToolCallPart,
     Usage,
 )
 from backends.upstream.dialects.anthropic_out import messages_body
 from backends.upstream.dialects.base import STREAM_TYPE, WHOLE_TYPE, Outgoing, Service, rooted
-from backends.upstream.dialects.counts import CHARACTERS_PER_TOKEN, count, listing, mapping
+from backends.upstream.dialects.blocks import Blocks
+from backends.upstream.dialects.counts import count, listing, mapping
 from backends.upstream.dialects.openai import chat_fields
 from backends.upstream.dialects.refusals import refusal, retry_after_s, shown
 from backends.upstream.sse import Decoder
@@ -97,20 +95,13 @@ class Anthropic:
 DIALECT = Anthropic
 
 
-class Messages:
+class Messages(Blocks):
     """The events of one message."""
 
     def __init__(self, service: Service, request: GenerationRequest) -> None:
-        self.sent = False
-        self.begun = False
-        self.done = False
+        super().__init__(request)
         self._service = service
-        self._request = request
         self._counts: dict[str, int] = {}
-        self._tool: ToolCallPart | None = None
-        self._calls = 0
-        self._said = 0
-        self._ended = False
 
     def usage(self) -> Usage:
         """As the service said, or counted from events and characters: a stream that breaks off has told its prompt."""
@@ -118,10 +109,10 @@ class Messages:
         if not counts and not self.sent:
             return Usage()
         prompt = counts.get("input_tokens")
-        whole = prompt is not None and self._ended
+        whole = prompt is not None and self.ended
         if prompt is None:
-            prompt = max(1, sum(map(len, self._request.prompts)) // CHARACTERS_PER_TOKEN)
-        said = max(counts.get("output_tokens", 0), 0 if whole else self._said)
+            prompt = self.prompt_tokens()
+        said = max(counts.get("output_tokens", 0), 0 if whole else self.said)
         cached = counts.get("cache_read_input_tokens", 0)
         return Usage(prompt + counts.get("cache_creation_input_tokens", 0), cached, said, 0, estimated=not whole)
 
@@ -156,63 +147,42 @@ class Messages:
         for block in map(mapping, listing(message.get("content"))):
             events += self._block(block)
             if block.get("type") == "tool_use":
-                events.append(self._chunk(_encode(block.get("input") or {}).decode(), tool=self._tool))
+                events += self.arguments(_encode(block.get("input") or {}).decode())
         events += self._end(message)
         self.end()
         return events
 
     def end(self) -> None:
         """Raises: as `chunk`, where the message has not ended."""
-        if not self._ended:
+        if not self.ended:
             raise self._broken("ended its answer early")
 
     def _block(self, block: Mapping[str, Any]) -> list[Event]:
         """What a block begins with; in a whole message, all of it but a call's arguments."""
         kind = block.get("type")
-        self._tool = None
         if kind == "tool_use":
-            self._tool = ToolCallPart(self._calls, str(block.get("id") or ""), str(block.get("name") or ""))
-            self._calls += 1
-            return [] if block.get("input") else [self._chunk("", tool=self._tool)]
+            return self.call(block.get("id"), block.get("name"))
         if kind == "text":
-            return self._text(block.get("text"))
+            return self.text(block.get("text"))
         if kind == "thinking":
-            return self._thinking(block.get("thinking"), block.get("signature"))
+            return self.thought(block.get("thinking"), block.get("signature"))
         return []
 
     def _delta(self, delta: Mapping[str, Any]) -> list[Event]:
         kind = delta.get("type")
         if kind == "text_delta":
-            return self._text(delta.get("text"))
+            return self.text(delta.get("text"))
         if kind == "thinking_delta":
-            return self._thinking(delta.get("thinking"), None)
+            return self.thought(delta.get("thinking"))
         if kind == "signature_delta":
-            return self._thinking(None, delta.get("signature"))
-        if kind == "input_json_delta" and self._tool is not None and delta.get("partial_json"):
-            return [self._chunk(str(delta["partial_json"]), tool=self._tool)]
-        return []
-
-    def _text(self, text: Any) -> list[Event]:
-        return [self._chunk(text)] if isinstance(text, str) and text else []
-
-    def _thinking(self, text: Any, signature: Any) -> list[Event]:
-        listed: list[Event] = []
-        if isinstance(text, str) and text:
-            listed.append(self._chunk(text, thought=Thought()))
-        if isinstance(signature, str) and signature:
-            listed.append(self._chunk("", thought=Thought(signature)))
-        return listed
-
-    def _chunk(self, text: str, tool: ToolCallPart | None = None, thought: Thought | None = None) -> TokenChunk:
-        self.begun = True
-        self._said += 1 if text else 0
-        return TokenChunk(0, text, 1, None, tool is None and thought is None, tool, thought)
+            return self.thought(None, delta.get("signature"))
+        return self.arguments(delta.get("partial_json")) if kind == "input_json_delta" else []
 
     def _end(self, said: Mapping[str, Any]) -> list[Event]:
         reason = said.get("stop_reason")
-        if reason is None or self._ended:
+        if reason is None or self.ended:
             return []
-        self.begun = self._ended = True
+        self.begun = self.ended = True
         stop = said.get("stop_sequence")
         return [ChoiceEnd(0, REASONS.get(str(reason), "stop"), None, stop if isinstance(stop, str) else None)]
 

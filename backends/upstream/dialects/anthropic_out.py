@@ -38,9 +38,9 @@ def messages_body(chat: Mapping[str, Any], model: str, max_tokens: int | None) -
     """Raises: Unsupported, RequestRefused: each names the field."""
     for name in _REFUSED:
         if chat.get(name):
-            raise Unsupported(f"'{name}' is not known to Anthropic's API", name)
+            raise Unsupported(f"'{name}' is not known to this service", name)
     if (chat.get("n") or 1) != 1:
-        raise Unsupported("'n' other than 1 is not known to Anthropic's API", "n")
+        raise Unsupported("'n' other than 1 is not known to this service", "n")
     fields = {name: value for name, value in chat.items() if name not in _TRANSLATED | _DROPPED and name != "n"}
     fields = {name: value for name, value in fields.items() if value is not None}
     system, turns = _turns(chat.get("messages") or [])
@@ -119,7 +119,7 @@ def _block(part: Mapping[str, Any], at: str) -> dict[str, Any]:
         return {"type": "image", "source": _source((part.get("image_url") or {}).get("url") or "", at)}
     if kind == "file" and (data := (part.get("file") or {}).get("file_data")):
         return {"type": "document", "source": _source(data, at), "title": part["file"].get("filename")}
-    raise Unsupported(f"'{at}': parts of type '{kind}' are not known to Anthropic's API", at)
+    raise Unsupported(f"'{at}': parts of type '{kind}' are not known to this service", at)
 
 
 def _source(url: str, at: str) -> dict[str, str]:
@@ -135,7 +135,7 @@ def _source(url: str, at: str) -> dict[str, str]:
 def _tool(place: int, tool: Mapping[str, Any]) -> dict[str, Any]:
     if tool.get("type") != "function":
         at = f"tools[{place}].type"
-        raise Unsupported(f"'{at}': tools of type '{tool.get('type')}' are not known to Anthropic's API", at)
+        raise Unsupported(f"'{at}': tools of type '{tool.get('type')}' are not known to this service", at)
     function = tool["function"]
     given = {"name": function["name"], "input_schema": function.get("parameters") or {"type": "object"}}
     return given | {name: function[name] for name in ("description", "strict") if function.get(name) is not None}
@@ -148,7 +148,7 @@ def _choice(choice: Any, parallel: bool | None) -> dict[str, Any] | None:
     elif isinstance(choice, dict):
         name = (choice.get("function") or {}).get("name")
         if name is None:
-            raise Unsupported("'tool_choice' other than a function's is not known to Anthropic's API", "tool_choice")
+            raise Unsupported("'tool_choice' other than a function's is not known to this service", "tool_choice")
         chosen = {"type": "tool", "name": name}
     if parallel is False and (chosen is None or chosen["type"] != "none"):
         chosen = {**(chosen or {"type": "auto"}), "disable_parallel_tool_use": True}
@@ -165,7 +165,7 @@ def _output_config(chat: Mapping[str, Any]) -> dict[str, Any]:
         schema = (wanted.get("json_schema") or {}).get("schema") or {"type": "object"}
         config["format"] = {"type": "json_schema", "schema": schema}
     elif wanted.get("type") == "json_object":
-        raise Unsupported("'response_format': Anthropic's API takes a schema, not `json_object`", "response_format")
+        raise Unsupported("'response_format': this service takes a schema, not `json_object`", "response_format")
     return config
 
 

@@ -15,6 +15,15 @@ from backends.types import Endpoint, Event, GenerationRequest, Usage
 STREAM_TYPE, WHOLE_TYPE = "text/event-stream", "application/json"
 
 
+class Aws(NamedTuple):
+    """Where and as whom Amazon's services are asked; what is None is found as AWS tools do."""
+
+    region: str | None = None
+    access_key_id: str | None = None
+    secret_access_key: str | None = None
+    session_token: str | None = None
+
+
 class Service(NamedTuple):
     """What a dialect knows of the service it speaks to. `url` is as configured, without a slash at its end."""
 
@@ -22,6 +31,7 @@ class Service(NamedTuple):
     url: str
     api_key: str | None = None
     api_version: str | None = None
+    aws: Aws | None = None
 
 
 class Outgoing(NamedTuple):

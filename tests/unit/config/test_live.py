@@ -103,6 +103,15 @@ def test_a_hosted_service_declares_what_to_expect(tmp_path: Path) -> None:
         ("upstream_model: meta/Llama", "upstream_modell: x", "unknown key; did you mean 'upstream_model'?"),
         ("api_key: ${KEY}", "api_key: ${NONE}", "the environment variable NONE is not set"),
         ("[n, tools]", "[n, tool]", "capabilities"),
+        (
+            "kind: gpu",
+            "kind: gpu\n    dialect: opnai",
+            "has no dialect 'opnai'; did you mean 'openai'? (there are: openai)",
+        ),
+        ("kind: gpu", "kind: gpu\n    dialect: azure", "kind 'gpu' has no dialect 'azure'"),
+        ("kind: gpu", "kind: gpu\n    api_version: v1", "the dialect 'openai' has no versions"),
+        ("kind: gpu", "kind: gpu\n    aws: {region: x}", "is for the dialects bedrock and sagemaker, not for 'openai'"),
+        ("kind: gpu", "kind: hosted\n    dialect: bedrock\n    aws: {access_key_id: x}", "go together"),
         ("model: llama-3.3-70b,", "model: llama-9,", "there is no model 'llama-9'"),
     ],
 )
@@ -111,6 +120,26 @@ def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, says: str) -> No
     found = problems(tmp_path, LIVE.replace(old, new))
     assert any(says in problem for problem in found), found
     assert all(problem.split(":")[0].isdigit() for problem in found)
+
+
+AMAZON = LIVE.replace("    chip: h100\n    chips: 4\n", "    profile: {ttft_ms: 1, tpot_ms: 1}\n").replace(
+    "kind: gpu\n    url: http://vllm:8000\n    api_key: ${KEY}\n",
+    "kind: trainium\n    dialect: bedrock\n    url: https://elsewhere\n"
+    '    aws: {region: eu-west-1, access_key_id: AK, secret_access_key: "${KEY}", session_token: "${KEY}"}\n',
+)
+
+
+def test_amazons_credentials_are_shown_nowhere(tmp_path: Path) -> None:
+    config = loaded(tmp_path, AMAZON)
+    assert spec_of(config).aws == ("eu-west-1", "AK", SECRET, SECRET)
+    for shown in (json.dumps(redacted(config.config)), repr(config.config), repr(spec_of(config))):
+        assert SECRET not in shown
+    assert loaded(tmp_path, AMAZON, KEY="another").hash == config.hash
+
+
+def test_amazons_services_need_a_region(tmp_path: Path) -> None:
+    text = AMAZON.replace("region: eu-west-1, ", "")
+    assert any("names no region: say aws.region" in problem for problem in problems(tmp_path, text))
 
 
 def test_a_model_without_a_datasheet_says_its_context(tmp_path: Path) -> None:
