@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import click
+from rich.console import Console
 
+from app.cli import live_check
 from app.cli.loading import CHECK_FAILED, config_option, json_option
 from app.config.load import LoadedConfig, load
 from app.errors import ConfigError
@@ -15,9 +17,14 @@ from app.errors import ConfigError
 
 @click.command()
 @config_option
+@click.option("--live", is_flag=True, help="Ask every live backend too: is it there, are key and models right?")
 @json_option
-def command(path: Path | None, as_json: bool) -> None:
-    """Validate a configuration: every problem as file:line:column, exit 1 if there is one."""
+def command(path: Path | None, live: bool, as_json: bool) -> None:
+    """Validate a configuration: every problem as file:line:column, exit 1 if there is one.
+
+    With --live each service is pinged, at no cost: nothing is generated. One that does not answer as it should is a
+    problem, a model that it does not list a warning.
+    """
     try:
         loaded = load(path)
     except ConfigError as error:
@@ -26,12 +33,20 @@ def command(path: Path | None, as_json: bool) -> None:
         else:
             print(*error.problems, sep="\n", file=sys.stderr)
         sys.exit(CHECK_FAILED)
+    checked = live_check.check(loaded) if live else []
+    ok = all(each.ok for each in checked)
     if as_json:
-        print(json.dumps({"ok": True, "config": loaded.hash, "warnings": list(loaded.warnings)}))
-        return
+        found = {"live": live_check.as_data(checked)} if live else {}
+        print(json.dumps({"ok": ok, "config": loaded.hash, "warnings": list(loaded.warnings), **found}))
+        sys.exit(0 if ok else CHECK_FAILED)
     for warning in loaded.warnings:
         print(f"{loaded.path}: warning: {warning}", file=sys.stderr)
     print(_summary(loaded))
+    if checked:
+        live_check.show(checked, Console())
+    elif live:
+        print("there is no live backend in it")
+    sys.exit(0 if ok else CHECK_FAILED)
 
 
 def _summary(loaded: LoadedConfig) -> str:

@@ -12,7 +12,7 @@ from backends.errors import BackendConfigError
 from backends.types import BackendInfo, DeploymentInfo, DeploymentSpec, LiveDeploymentSpec, LiveSpec, Substrate
 from backends.upstream import dialects
 from backends.upstream.backend import LiveBackend
-from backends.upstream.dialects.base import Aws, Service
+from backends.upstream.dialects.base import Aws, Dialect, Service
 from backends.upstream.transport import HttpxTransport, Limits, Transport
 
 
@@ -28,8 +28,7 @@ def live(
 
     Raises: UnknownFigure; DoesNotFit; BackendConfigError.
     """
-    service = Service(spec.name, spec.url.rstrip("/"), spec.api_key, spec.api_version, spec.aws and Aws(*spec.aws))
-    dialect = dialects.named(spec.dialect or dialects.DEFAULT)(service)
+    dialect, service = dialect_of(spec)
     limits = Limits(spec.timeouts.connect_s, spec.timeouts.idle_s, spec.max_connections)
     info = BackendInfo(
         name=spec.name,
@@ -45,6 +44,15 @@ def live(
 
     upstream_models = {each.model: each.upstream_model or each.model for each in spec.deployments}
     return LiveBackend(info, dialect, service, upstream_models, spec.timeouts, new_transport, clock)
+
+
+def dialect_of(spec: LiveSpec) -> tuple[Dialect, Service]:
+    """How a service is spoken to.
+
+    Raises: BackendConfigError.
+    """
+    service = Service(spec.name, spec.url.rstrip("/"), spec.api_key, spec.api_version, spec.aws and Aws(*spec.aws))
+    return dialects.named(spec.dialect or dialects.DEFAULT)(service), service
 
 
 def _deployments(

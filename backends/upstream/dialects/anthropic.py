@@ -61,6 +61,7 @@ class Anthropic:
 
     endpoints: ClassVar[frozenset[Endpoint]] = frozenset({"chat"})
     stream_type: ClassVar[str] = STREAM_TYPE
+    lists_models: ClassVar[bool] = True
     versioned: ClassVar[bool] = True
 
     def __init__(self, service: Service) -> None:

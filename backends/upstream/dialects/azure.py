@@ -22,6 +22,7 @@ class Azure(OpenAI):
     """Azure OpenAI and Azure AI Foundry."""
 
     versioned: ClassVar[bool] = True
+    lists_models: ClassVar[bool] = False
 
     def __init__(self, service: Service) -> None:
         self.service = service

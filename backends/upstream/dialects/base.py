@@ -90,6 +90,9 @@ class Dialect(Protocol):
     versioned: ClassVar[bool]
     """Whether `api_version` means anything."""
 
+    lists_models: ClassVar[bool]
+    """Whether a ping is answered with `{"data": [{"id": ...}]}` of what may be asked for."""
+
     def __init__(self, service: Service) -> None: ...
 
     def outgoing(self, request: GenerationRequest, upstream_model: str, wall_s: float) -> Outgoing:

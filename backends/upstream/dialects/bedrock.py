@@ -54,6 +54,7 @@ class Bedrock:
 
     endpoints: ClassVar[frozenset[Endpoint]] = frozenset({"chat"})
     stream_type: ClassVar[str] = aws.STREAM_TYPE
+    lists_models: ClassVar[bool] = False
     versioned: ClassVar[bool] = False
 
     def __init__(self, service: Service) -> None:

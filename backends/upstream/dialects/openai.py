@@ -99,6 +99,7 @@ class OpenAI:
 
     endpoints: ClassVar[frozenset[Endpoint]] = frozenset(PATHS)
     stream_type: ClassVar[str] = STREAM_TYPE
+    lists_models: ClassVar[bool] = True
     versioned: ClassVar[bool] = False
     root: ClassVar[str] = "/v1"
 

@@ -37,6 +37,7 @@ class SageMaker:
 
     endpoints: ClassVar[frozenset[Endpoint]] = frozenset({"chat"})
     stream_type: ClassVar[str] = aws.STREAM_TYPE
+    lists_models: ClassVar[bool] = False
     versioned: ClassVar[bool] = False
 
     def __init__(self, service: Service) -> None:

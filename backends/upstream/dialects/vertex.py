@@ -7,12 +7,16 @@ an API key, sent as a bearer token. Errors come in a list of one, a stream's too
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from backends.types import GenerationRequest
 from backends.upstream.dialects.openai import Answers, Body, OpenAI
 
 
 class Vertex(OpenAI):
     """Vertex AI and Gemini."""
+
+    lists_models: ClassVar[bool] = False
 
     def alive(self, status: int) -> bool:
         """Vertex AI has no list of models there: that somebody says so is enough."""
