@@ -4,13 +4,19 @@ SHELL := /bin/sh
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help run compiled test test-unit test-contract test-integration test-simulation test-fuzz bench results check format lock schema venv dev tools
+.PHONY: help run local compiled test test-unit test-contract test-integration test-simulation test-fuzz bench results check format lock schema venv dev tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "} {printf "  make %-18s %s\n", $$1, $$2}'
 
 run: venv ## start the gateway on its embedded default (emulated fleet); CONFIG=file.yaml for your own
 	@$(BIN)/turnout serve $(if $(CONFIG),--config $(CONFIG))
+
+local: venv ## a real small model on this CPU: install, measure, serve (LOCAL=file.yaml for the configuration)
+	@deploy/bootstrap/local.sh
+	@test -e $(or $(LOCAL),local.yaml) || $(BIN)/turnout local --write $(or $(LOCAL),local.yaml)
+	@echo "try: curl -s localhost:8080/v1/chat/completions -d '{\"model\":\"smollm2-135m\",\"messages\":[{\"role\":\"user\",\"content\":\"What is the capital of France?\"}]}'"
+	@$(BIN)/turnout serve --config $(or $(LOCAL),local.yaml)
 
 test: dev tools check ## set everything up and run every check and test
 	@$(PYTEST)
@@ -63,3 +69,4 @@ dev:
 tools:
 	@deploy/bootstrap/tools.sh
 	@deploy/bootstrap/clients.sh
+	@deploy/bootstrap/local.sh

@@ -342,11 +342,22 @@ class LiveTimeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalServer:
+    """A model's process on this machine; `weights` is a GGUF file, None = the small model that `make local` installs.
+    `context_tokens` is of each slot."""
+
+    threads: int = 1
+    slots: int = 2
+    context_tokens: int = 4096
+    weights: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LiveSpec:
     """One configured real service, as the registry builds it.
 
     `dialect` None = the kind's default. What is expected of it before it has been observed is `profile`, or follows
-    from `chip` and `chips`.
+    from `chip` and `chips`. With a `server` it is a process of the gateway's own, and `url` says nothing.
     """
 
     name: str
@@ -364,3 +375,4 @@ class LiveSpec:
     profile: LatencyProfile | None = None
     timeouts: LiveTimeouts = LiveTimeouts()
     max_connections: int = 1024
+    server: LocalServer | None = None

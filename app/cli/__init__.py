@@ -18,6 +18,7 @@ COMMANDS = (
     "bench",
     "emulate",
     "calibrate",
+    "local",
     "reload",
     "backends",
     "status",

@@ -73,14 +73,16 @@ def show(listed: Sequence[Checked], console: Console) -> None:
         if each.metrics is not None:
             notes.append(f"metrics: {each.metrics}")
         style = "" if each.ok else "red"
-        milliseconds = f"{each.found.seconds * 1000:.0f}"
-        table.add_row(each.backend.name, each.dialect, each.backend.url, milliseconds, "\n".join(notes), style=style)
+        row = (each.backend.name, each.dialect, each.backend.url or "", f"{each.found.seconds * 1000:.0f}")
+        table.add_row(*row, "\n".join(notes), style=style)
     console.print(table)
 
 
 async def _check(backend: LiveBackendConfig) -> Checked:
     spec = to_spec(backend)
     assert isinstance(spec, LiveSpec)
+    if backend.kind == "local":
+        return Checked(backend, spec.dialect or "", Found(True, "is started with the gateway", 0.0), None)
     found, metrics = await asyncio.gather(probe(spec, SystemClock(), TIMEOUT_S), _metrics(backend))
     return Checked(backend, spec.dialect or "", found, metrics)
 

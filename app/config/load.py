@@ -35,6 +35,7 @@ from backends.types import (
     LiveDeploymentSpec,
     LiveSpec,
     LiveTimeouts,
+    LocalServer,
 )
 
 MAIN_FILE = "turnout.yaml"
@@ -198,7 +199,7 @@ def _live_spec(backend: LiveBackendConfig) -> LiveSpec:
     return LiveSpec(
         name=backend.name,
         kind=backend.kind,
-        url=backend.url,
+        url=backend.url or "",
         deployments=tuple(LiveDeploymentSpec(**each.model_dump(exclude={"quality"})) for each in backend.deployments),
         api_key=backend.api_key,
         dialect=backend.dialect or dialects(backend.kind)[0],
@@ -219,7 +220,14 @@ def _live_spec(backend: LiveBackendConfig) -> LiveSpec:
         ),
         timeouts=LiveTimeouts(**backend.timeouts.model_dump()),
         max_connections=backend.max_connections,
+        server=_server(backend),
     )
+
+
+def _server(backend: LiveBackendConfig) -> LocalServer | None:
+    if backend.kind != "local":
+        return None
+    return LocalServer() if backend.server is None else LocalServer(**backend.server.model_dump())
 
 
 _CONFIG = TypeAdapter(Config)

@@ -175,6 +175,16 @@ def _service_url(url: str) -> str:
     return url
 
 
+class LocalServerConfig(Section):
+    """The process of a `kind: local` backend. `weights`: a GGUF file, else the model that `make local` installs;
+    `context_tokens` is of each slot."""
+
+    threads: PositiveInt = 1
+    slots: PositiveInt = 2
+    context_tokens: PositiveInt = 4096
+    weights: str | None = None
+
+
 class AwsConfig(Section):
     """Where and as whom Amazon's services are asked. Without keys they are found as every AWS tool does."""
 
@@ -199,11 +209,12 @@ class MonitorConfig(Section):
 
 class LiveBackendConfig(_Backend):
     """One real service. `url` is what its paths follow; without a path, the dialect's usual one is added. `dialect` is
-    how it is spoken to, the kind's first if absent; `api_version` goes to dialects that have one."""
+    how it is spoken to, the kind's first if absent; `api_version` goes to dialects that have one. A `kind: local`
+    one has no `url` but may have a `server`."""
 
     mode: Literal["live"]
-    kind: Literal["maia", "groq", "tpu", "trainium", "gpu", "cerebras", "hosted"]
-    url: str
+    kind: Literal["maia", "groq", "tpu", "trainium", "gpu", "cerebras", "hosted", "local"]
+    url: str | None = None
     api_key: Annotated[str, Field(min_length=1, pattern=r"^[\x21-\x7e]+$")] | None = Field(default=None, repr=False)
     dialect: str | None = None
     api_version: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")] | None = None
@@ -215,11 +226,12 @@ class LiveBackendConfig(_Backend):
     timeouts: TimeoutsConfig = TimeoutsConfig()
     max_connections: PositiveInt = 1024
     monitor: MonitorConfig | None = None
+    server: LocalServerConfig | None = None
 
     @field_validator("url")
     @classmethod
-    def _usable(cls, url: str) -> str:
-        return _service_url(url)
+    def _usable(cls, url: str | None) -> str | None:
+        return None if url is None else _service_url(url)
 
 
 def _mode(backend: object) -> str:

@@ -181,6 +181,15 @@ def _check_live(backend: models.LiveBackendConfig, at: Sequence[str | int], chec
         if isinstance(backend.pricing, models.ChipHourPricing):
             check.add((*at, "pricing"), "a price by the chip-hour needs `chip` and `chips`")
     _check_dialect(backend, at, check)
+    if backend.kind == "local":
+        for name in ("url", "api_key", "chip", "monitor"):
+            if getattr(backend, name) is not None:
+                check.add((*at, name), "a `kind: local` backend is a process of the gateway's own and has none")
+    else:
+        if backend.url is None:
+            check.add((*at, "url"), "is required")
+        if backend.server is not None:
+            check.add((*at, "server"), f"is for `kind: local`, not for '{backend.kind}'")
     served = [deployment.model for deployment in backend.deployments]
     for place, model in enumerate(served):
         if model in served[:place]:

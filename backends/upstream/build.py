@@ -36,7 +36,7 @@ def live(
         mode="live",
         chip=spec.chip,
         chips=spec.chips,
-        deployments=_deployments(spec, sheets, substrate, traits),
+        deployments=deployments(spec, sheets, substrate, traits),
     )
 
     def new_transport() -> Transport:
@@ -55,9 +55,13 @@ def dialect_of(spec: LiveSpec) -> tuple[Dialect, Service]:
     return dialects.named(spec.dialect or dialects.DEFAULT)(service), service
 
 
-def _deployments(
+def deployments(
     spec: LiveSpec, sheets: Datasheets, substrate: Substrate, traits: Traits | None
 ) -> Mapping[str, DeploymentInfo]:
+    """What is expected of each model, by name.
+
+    Raises: UnknownFigure; DoesNotFit; BackendConfigError.
+    """
     return {each.model: _deployment(spec, each, sheets, substrate, traits) for each in spec.deployments}
 
 

@@ -303,7 +303,7 @@ async def test_the_field_that_asks_too_much_is_named(tmp_path: Path) -> None:
     async with running(loaded, [backend]) as gateway, httpx.AsyncClient(base_url=gateway.url) as client:
         asks: list[tuple[dict[str, object], str]] = [
             ({"response_format": {"type": "json_object"}}, "response_format"),
-            ({"tools": [{}]}, "tools"),
+            ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
             ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages"),
         ]
         for fields, param in asks:

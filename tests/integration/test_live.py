@@ -94,9 +94,9 @@ async def test_the_clients_own_faults_come_back_and_do_not_count_against_the_ser
     async with rigged(tmp_path) as rig:
         refused = await rig.ask(messages=[{"role": "user", "content": "w " * 140_000}])
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, "context_length_exceeded")
-        unknown = await rig.ask(tools=[{"type": "function", "function": {"name": "f"}}])
+        unknown = await rig.ask(logprobs=True)
         assert (unknown.status_code, unknown.headers["x-turnout-attempts"]) == (400, "1")
-        assert "does not support: tools" in unknown.json()["error"]["message"]
+        assert "does not support: logprobs" in unknown.json()["error"]["message"]
 
 
 BEFORE_THE_FIRST_BYTE: tuple[dict[str, Any], ...] = (

@@ -208,7 +208,7 @@ def timing_row(spec: BackendSpec) -> list[str]:
 
 def test_every_kind_is_found_by_its_file() -> None:
     assert registry.emulated_kinds() == ("cerebras", "gpu", "groq", "maia", "tpu", "trainium")
-    assert set(registry.kinds()) - set(registry.emulated_kinds()) == {"hosted"}
+    assert set(registry.kinds()) - set(registry.emulated_kinds()) == {"hosted", "local"}
 
 
 @pytest.mark.parametrize(
