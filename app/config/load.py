@@ -19,7 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import TypeAdapter
 
-from app.config import trial, validate
+from app.config import prices, trial, validate
 from app.config.models import Config, EmulatedBackendConfig, LiveBackendConfig
 from app.config.source import Source, parse
 from app.errors import ConfigError
@@ -102,6 +102,9 @@ def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) 
     _add_policies(source, _folder(path.parent, "policies", disk))
     config = validate.typed(_CONFIG, source.data, source)
     profiles: dict[str, list[LatencyProfile]] = {}
+    unlisted: tuple[str, ...] = ()
+    if config is not None and not source.problems:
+        config, unlisted = prices.resolved(config, source)
     sheets, problems = _datasheets(path.parent, disk)
     if config is not None and not problems and not source.problems:
         by_score = discovery.pickers_by_score()
@@ -113,7 +116,7 @@ def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) 
     problems = source.problems + problems
     if problems or config is None:
         raise ConfigError(list(dict.fromkeys(problems)))
-    warnings = (*validate.warnings(config), *trial.out_of_reach(config, profiles))
+    warnings = (*unlisted, *validate.warnings(config), *trial.out_of_reach(config, profiles))
     files, positions = tuple(dict.fromkeys(disk.read)), Source(source.file, positions=source.positions)
     return LoadedConfig(path, config, sheets, _hash(config, sheets), _epoch(config, sheets), warnings, files, positions)
 

@@ -10,11 +10,12 @@ import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from app.config.deciding import DispatchConfig, PolicyConfig, RoutingConfig, SloConfig
+from app.config.live import AwsConfig, LocalServerConfig, MonitorConfig, TimeoutsConfig, port_is_one, service_url
 from app.config.section import Capabilities, Confidence, Name, PositiveInt, Ratio, Section, Usd
 
 
@@ -82,7 +83,29 @@ class ChipHourPricing(Section):
     confidence: Confidence
 
 
-Pricing = Annotated[TokenPricing | ChipHourPricing, Field(discriminator="type")]
+class ListPricing(Section):
+    """The list price of a model, as the package `genai-prices` has it; figures given here win. `provider` is its name
+    of who sells it (else found by the backend's url), `model` what it is called there (else `upstream_model`)."""
+
+    type: Literal["list"]
+    provider: Name | None = None
+    model: str | None = None
+    usd_per_million_prompt: Usd | None = None
+    usd_per_million_cached: Usd | None = None
+    usd_per_million_completion: Usd | None = None
+    source: str = "genai-prices"
+    confidence: Confidence = "secondary"
+
+
+class UnpricedPricing(Section):
+    """Nobody knows: bills are empty and counted, and decisions take it for dear."""
+
+    type: Literal["unpriced"]
+    source: str = "unknown"
+    confidence: Confidence = "not public"
+
+
+Pricing = Annotated[TokenPricing | ChipHourPricing | ListPricing | UnpricedPricing, Field(discriminator="type")]
 
 
 class EmulationConfig(Section):
@@ -147,66 +170,6 @@ class ProfileConfig(Section):
     network_ms: float = Field(default=0.0, ge=0)
 
 
-class TimeoutsConfig(Section):
-    """How long a service may take: to be reached, to the first byte of a stream, between bytes, and to an answer that
-    is not streamed."""
-
-    connect_s: float = Field(default=5.0, gt=0, le=600)
-    first_byte_s: float = Field(default=60.0, gt=0, le=86400)
-    idle_s: float = Field(default=60.0, gt=0, le=86400)
-    whole_s: float = Field(default=600.0, gt=0, le=86400)
-
-
-def _service_url(url: str) -> str:
-    """Checked here, so that what stands in it is shown nowhere.
-
-    Raises: ValueError.
-    """
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ValueError("is not a URL") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or not _port_is_one(parts):
-        raise ValueError("needs http:// or https://, a host and, if any, a port from 1 to 65535")
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError("may have neither credentials (use api_key) nor a query or a fragment")
-    if not url.isascii() or any(character <= " " for character in url):
-        raise ValueError("may not have spaces or other than ASCII characters")
-    return url
-
-
-class LocalServerConfig(Section):
-    """The process of a `kind: local` backend. `weights`: a GGUF file, else the model that `make local` installs;
-    `context_tokens` is of each slot."""
-
-    threads: PositiveInt = 1
-    slots: PositiveInt = 2
-    context_tokens: PositiveInt = 4096
-    weights: str | None = None
-
-
-class AwsConfig(Section):
-    """Where and as whom Amazon's services are asked. Without keys they are found as every AWS tool does."""
-
-    region: Name | None = None
-    access_key_id: str | None = None
-    secret_access_key: str | None = Field(default=None, repr=False)
-    session_token: str | None = Field(default=None, repr=False)
-
-
-class MonitorConfig(Section):
-    """Look after a service: ping it and, given `metrics_url`, read the load that vLLM or SGLang reports there."""
-
-    metrics_url: str | None = None
-    interval_s: float = Field(default=5.0, ge=0.1, le=3600)
-    timeout_s: float = Field(default=2.0, gt=0, le=60)
-
-    @field_validator("metrics_url")
-    @classmethod
-    def _usable(cls, url: str | None) -> str | None:
-        return None if url is None else _service_url(url)
-
-
 class LiveBackendConfig(_Backend):
     """One real service. `url` is what its paths follow; without a path, the dialect's usual one is added. `dialect` is
     how it is spoken to, the kind's first if absent; `api_version` goes to dialects that have one. A `kind: local`
@@ -231,7 +194,7 @@ class LiveBackendConfig(_Backend):
     @field_validator("url")
     @classmethod
     def _usable(cls, url: str | None) -> str | None:
-        return None if url is None else _service_url(url)
+        return None if url is None else service_url(url)
 
 
 def _mode(backend: object) -> str:
@@ -285,13 +248,6 @@ REDIS_URL_OPTIONS = frozenset(
 )
 
 
-def _port_is_one(parts: SplitResult) -> bool:
-    try:
-        return parts.port != 0
-    except ValueError:  # whose text would show what stands there, and that may be a password
-        return False
-
-
 def _redis_url(url: str) -> str:
     """The client library looks at most of this only when it connects, which is too late to say so.
 
@@ -299,7 +255,7 @@ def _redis_url(url: str) -> str:
     """
     parts = urlsplit(url)
     if parts.scheme != "unix":
-        if not parts.hostname or not _port_is_one(parts):
+        if not parts.hostname or not port_is_one(parts):
             raise ValueError("needs a host and, if any, a port from 1 to 65535")
         if not re.fullmatch(r"(/\d*)?", parts.path):
             raise ValueError("the path must be a database's number")

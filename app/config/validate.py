@@ -110,7 +110,7 @@ def warnings(config: Config) -> tuple[str, ...]:
     found = [
         f"backend '{backend.name}': its price is assumed ({backend.pricing.source})"
         for backend in config.backends
-        if backend.pricing.confidence in ("assumed", "estimate", "not public")
+        if backend.pricing.confidence in ("assumed", "estimate", "not public") and backend.pricing.type != "unpriced"
     ]
     found += [
         f"backend '{backend.name}': a live service does not tell its engine time, so chip_hours leave its requests "

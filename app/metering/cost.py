@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
-from app.config.models import ChipHourPricing, TokenPricing
+from app.config.models import ListPricing, Pricing, TokenPricing, UnpricedPricing
 from app.routing.types import CostForecast, EnergyForecast
 from backends.types import EngineShare, LatencyProfile, PowerEstimate, Usage
 
@@ -68,11 +68,24 @@ class ChipHourRates:
         return self.chip_hour * self.chips / NUSD_PER_USD / 3600
 
 
-Rates = TokenRates | ChipHourRates
+class UnknownRates(NamedTuple):
+    """No price: bills are empty."""
+
+    assumed: bool = True
 
 
-def rates(pricing: TokenPricing | ChipHourPricing, chips: int | None) -> Rates:
+Rates = TokenRates | ChipHourRates | UnknownRates
+
+DEAR_NUSD_PER_TOKEN = 100_000.0
+"""What decisions take for the price of a token that nobody knows: $ 100 a million, more than lists ask for a prompt, so
+that ignorance is never thought cheap."""
+
+
+def rates(pricing: Pricing, chips: int | None) -> Rates:
     """A configured price, turned into integers once; a price by the chip-hour needs chips."""
+    if isinstance(pricing, UnpricedPricing):
+        return UnknownRates()
+    assert not isinstance(pricing, ListPricing), "resolved by app.config.prices"
     assumed = pricing.confidence not in ("vendor-stated", "derived", "secondary")
     if isinstance(pricing, TokenPricing):
         prompt = _nusd(pricing.usd_per_million_prompt)
@@ -131,6 +144,9 @@ def forecast(rates: Rates, profile: LatencyProfile) -> CostForecast:
         return CostForecast(
             prompt, completion, float(rates.request), rates.cached / MILLION, prompt, completion, rates.assumed
         )
+    if isinstance(rates, UnknownRates):
+        dear = DEAR_NUSD_PER_TOKEN
+        return CostForecast(dear, dear, 0.0, dear, dear, dear, rates.assumed)
     nusd_per_s = rates.usd_per_engine_s * NUSD_PER_USD
     batch = max(1.0, rates.reference_utilisation * profile.max_sequences)
     prompt = nusd_per_s * profile.prefill_s_per_token  # and a cached token takes none of the engine's time

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from app.config.load import LoadedConfig
-from app.config.models import ChipHourPricing, MemoryCache
+from app.config.models import ChipHourPricing, MemoryCache, UnpricedPricing
 from backends.upstream.transport import FakeReply, FakeTransport
 from tests.gateways import running
 from tests.upstreams import JSON, MODEL, delta, live_backend, live_config, sse, usage_chunk
@@ -125,3 +125,18 @@ async def test_without_streaming_no_time_to_first_token_is_made_up(tmp_path: Pat
     _, metrics = await answers(config(tmp_path), FakeReply((json.dumps(sent).encode(),), headers=JSON), body())
     assert "turnout_time_to_first_token_seconds_count{" not in metrics
     assert 'objective="ttft"' not in metrics
+
+
+async def test_what_nobody_has_a_price_of_costs_null_and_is_counted(tmp_path: Path) -> None:
+    loaded = config(tmp_path)
+    unpriced = loaded.config.backends[0].model_copy(update={"pricing": UnpricedPricing(type="unpriced")})
+    loaded = replace(loaded, config=loaded.config.model_copy(update={"backends": (unpriced,)}))
+    choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
+    sent = {"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}
+    (answer,), metrics = await answers(loaded, FakeReply((json.dumps(sent).encode(),), headers=JSON), body())
+    assert answer.status_code == 200
+    assert (answer.json()["usage"]["cost"], answer.json()["usage"]["prompt_tokens"]) == (None, 3)
+    assert "x-turnout-cost-usd" not in answer.headers
+    (line,) = [line for line in metrics.splitlines() if line.startswith("turnout_unpriced_requests_total{")]
+    assert line.endswith(" 1.0")
+    assert 'backend="up"' in line
