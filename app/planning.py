@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from app.aliases import Alias, sticky_key
@@ -40,6 +40,8 @@ class Planner:
     slo_classes: Mapping[str, SloConfig]
     default_policy: str
     aliases: Mapping[str, Alias]
+    counters: Mapping[str, Callable[[str], int]] = field(default_factory=dict)
+    """Of models with a vocabulary."""
 
     def names(self) -> list[str]:
         """Everything a client may ask for: models first, then aliases."""
@@ -78,7 +80,12 @@ class Planner:
         config = self.models[model]
         length = lengths.get(model) or Lengths()
         max_tokens = self._max_tokens(call, config)
-        sizes = [max(1, round(len(prompt) / length.characters_per_token)) for prompt in call.prompts]
+        counter = self.counters.get(model)
+        sizes = (
+            [counter(prompt) for prompt in call.prompts]
+            if counter is not None
+            else [max(1, round(len(prompt) / length.characters_per_token)) for prompt in call.prompts]
+        )
         prompt_tokens = sum(sizes)
         expected, long = (
             max_tokens if call.ignore_eos else min(max_tokens, max(call.min_tokens, tokens))

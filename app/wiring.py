@@ -10,7 +10,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from app import __version__, aliases
+from app import __version__, aliases, vocabularies
 from app.api.admin import admin_api
 from app.api.front import AsgiApp, CommonHeaders, Front
 from app.api.hot import HotEndpoints
@@ -199,7 +199,11 @@ class _Press:
         same_cache = before is not None and before.loaded.config.cache == config.cache
         cache = before.cache if before is not None and same_cache else build_cache(config.cache, clock)
         planner = Planner(
-            config.models, config.slo, config.routing.default_policy, aliases.table(config.models, config.aliases)
+            config.models,
+            config.slo,
+            config.routing.default_policy,
+            aliases.table(config.models, config.aliases),
+            vocabularies.counters(config),
         )
         dispatch = terms(config, books.unqueued)
         dispatcher = Dispatcher(fleet, clock, dispatch, books.decided)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
 from msgspec import UNSET
 
 from app.api.schemas import ChatRequest, CompletionRequest, ContentPart, Message, ResponseFormat, Tool
@@ -11,6 +12,7 @@ from app.call import Call, Options
 from app.errors import BadRequest
 from backends.types import Capability
 
+_encode = msgspec.json.Encoder().encode
 _TEXT_PARTS = frozenset({"text", "input_text", "refusal"})
 
 
@@ -22,6 +24,8 @@ def chat_call(wire: ChatRequest, body: bytes, request_id: str, started_ns: int, 
     _check_stream_options(wire)
     needs: set[Capability] = set()
     texts: list[str] = []
+    if wire.tools:  # a model reads them like the rest, before it
+        texts.append(_encode(wire.tools).decode())
     for message in wire.messages:
         _read(message, texts, needs)
     if wire.tools or wire.functions:
@@ -97,6 +101,8 @@ def include_usage(wire: ChatRequest | CompletionRequest) -> bool:
 
 def _read(message: Message, texts: list[str], needs: set[Capability]) -> None:
     content = message.content
+    if message.tool_calls:
+        texts.append(_encode(message.tool_calls).decode())
     if content is None:
         return
     if isinstance(content, str):

@@ -110,6 +110,8 @@ def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) 
         by_score = discovery.pickers_by_score()
         beside = _policies_in(path.parent)
         validate.cross_check(config, source, discovery.names(scorers), discovery.names(pickers), by_score, beside)
+    if config is not None and not source.problems:
+        trial.vocabularies(config, source)
     if config is not None and not problems and not source.problems:
         trial.policies(config, source)
         profiles = trial.backends([to_spec(backend) for backend in config.backends], sheets, source)

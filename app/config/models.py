@@ -34,7 +34,8 @@ class ServerConfig(Section):
 
 
 class ModelConfig(Section):
-    """A public model name and what clients asking for it are promised."""
+    """A public model name and what clients asking for it are promised. `vocabulary` counts its prompts' tokens; without
+    one they are estimated from characters, at a ratio that is learned."""
 
     slo: Name = "interactive"
     policy: Name | None = None
@@ -42,6 +43,7 @@ class ModelConfig(Section):
     max_tokens_cap: PositiveInt | None = None
     reference_backend: Name | None = None
     aliases: tuple[Name, ...] = ()
+    vocabulary: Literal["cl100k_base", "o200k_base"] | None = None
 
 
 class _Deployment(Section):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from inspect import Parameter, signature
 from types import ModuleType
 
@@ -37,6 +38,14 @@ def policies(config: Config, source: Source) -> None:
             for param, details in known.items():
                 if details.default is Parameter.empty and param not in ref.params:
                     source.problems.append(source.problem(at, f"'{ref.use}' needs the parameter '{param}'"))
+
+
+def vocabularies(config: Config, source: Source) -> None:
+    """A vocabulary that is asked for must be there; its package is not imported for that."""
+    for name, model in config.models.items():
+        if model.vocabulary is not None and find_spec("bpe_openai") is None:
+            say = "a vocabulary needs bpe-openai: pip install 'turnout[tokens]'"
+            source.problems.append(source.problem(("models", name, "vocabulary"), say))
 
 
 def backends(
