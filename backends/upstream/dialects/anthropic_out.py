@@ -22,26 +22,26 @@ from typing import Any
 from backends.errors import RequestRefused, Unsupported
 
 MAX_TOKENS = 4096
-_TRANSLATED = frozenset(
+TRANSLATED = frozenset(
     "messages tools tool_choice parallel_tool_calls stop user response_format reasoning_effort max_tokens "
     "max_completion_tokens".split()
 )
-_DROPPED = frozenset(
+DROPPED = frozenset(
     "seed frequency_penalty presence_penalty logit_bias store service_tier stream_options verbosity prompt_cache_key "
     "safety_identifier priority min_tokens ignore_eos".split()
 )
-_REFUSED = ("logprobs", "top_logprobs", "functions", "function_call", "audio", "modalities", "prediction")
+REFUSED = ("logprobs", "top_logprobs", "functions", "function_call", "audio", "modalities", "prediction")
 _EFFORTS = {"minimal": "low", "none": None}
 
 
 def messages_body(chat: Mapping[str, Any], model: str, max_tokens: int | None) -> dict[str, Any]:
     """Raises: Unsupported, RequestRefused: each names the field."""
-    for name in _REFUSED:
+    for name in REFUSED:
         if chat.get(name):
             raise Unsupported(f"'{name}' is not known to this service", name)
     if (chat.get("n") or 1) != 1:
         raise Unsupported("'n' other than 1 is not known to this service", "n")
-    fields = {name: value for name, value in chat.items() if name not in _TRANSLATED | _DROPPED and name != "n"}
+    fields = {name: value for name, value in chat.items() if name not in TRANSLATED | DROPPED and name != "n"}
     fields = {name: value for name, value in fields.items() if value is not None}
     system, turns = _turns(chat.get("messages") or [])
     fields |= {"model": model, "max_tokens": max_tokens or MAX_TOKENS, "messages": turns}
