@@ -51,6 +51,7 @@ class LiveBackend:
         timeouts: LiveTimeouts,
         new_transport: Callable[[], Transport],
         clock: Clock,
+        forward_headers: frozenset[str] = frozenset(),
     ) -> None:
         self.info = info
         self.timeouts = timeouts
@@ -58,6 +59,7 @@ class LiveBackend:
         self.dialect = dialect
         self.service = service
         self._upstream_models = upstream_models
+        self._forward_headers = forward_headers
         self._new_transport = new_transport
         self._transport: Transport | None = None
         self._running: set[LiveGeneration] = set()
@@ -123,12 +125,20 @@ class LiveBackend:
             Request(
                 asked.method,
                 asked.url,
-                asked.headers,
+                self._headers(asked.headers, request),
                 asked.body,
                 request.warm_up_s + (timeouts.first_byte_s if request.stream else timeouts.whole_s),
                 request.stream,
+                timeouts.stream_s if request.stream else None,
             )
         )
+
+    def _headers(self, ours: Mapping[str, str], request: GenerationRequest) -> Mapping[str, str]:
+        """Ours, and of the client's those that are let through; where both have one, ours goes."""
+        if not request.headers or not self._forward_headers:
+            return ours
+        passed = {name: value for name, value in request.headers.items() if name in self._forward_headers}
+        return {**passed, **ours}
 
     def left(self, generation: LiveGeneration) -> None:
         """A generation holds nothing any more."""

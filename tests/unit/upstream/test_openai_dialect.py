@@ -416,3 +416,18 @@ async def test_a_vector_too_few_is_no_answer() -> None:
     body = json.dumps({**VECTORS, "data": VECTORS["data"][:1]}).encode()
     _, _, failure = await play(FakeReply((body,), headers=JSON), **EMBED)
     assert isinstance(failure, Unavailable)
+
+
+async def test_of_a_clients_headers_only_those_let_through_go_on_and_ours_win() -> None:
+    backend, transport = await rig(FakeReply((sse(*HELLO),)), forward_headers=frozenset({"x-tenant", "accept"}))
+    sent = {"x-tenant": "a", "x-other": "b", "accept": "nonsense"}
+    assert [event async for event in backend.generate(asked(headers=sent))]
+    headers = transport.requests[0].headers
+    assert (headers["x-tenant"], headers["accept"]) == ("a", "text/event-stream")
+    assert "x-other" not in headers
+
+
+async def test_a_refusal_keeps_the_services_status() -> None:
+    _, _, failure = await play(FakeReply((b'{"error":{"message":"no"}}',), 422, JSON))
+    assert isinstance(failure, RequestRefused)
+    assert failure.status == 422
