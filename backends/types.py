@@ -345,6 +345,8 @@ class LiveTimeouts:
     idle_s: float = 60.0
     whole_s: float = 600.0
     stream_s: float | None = None
+    drain_s: float = 0.0
+    """How long a stream that nobody wants any more is read on, for its usage and its connection; 0 = it is cut off."""
 
 
 @dataclass(frozen=True, slots=True)

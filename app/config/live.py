@@ -29,13 +29,15 @@ HeaderName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=6
 
 class TimeoutsConfig(Section):
     """How long a service may take: to be reached, to the first byte of a stream, between bytes, to an answer that is
-    not streamed, and to the end of one that is (no limit if absent)."""
+    not streamed, and to the end of one that is (no limit if absent). A stream whose client has left is
+    cut off, or with `drain_s` read on for so long: then its usage is the service's own word, its connection kept."""
 
     connect_s: float = Field(default=5.0, gt=0, le=600)
     first_byte_s: float = Field(default=60.0, gt=0, le=86400)
     idle_s: float = Field(default=60.0, gt=0, le=86400)
     whole_s: float = Field(default=600.0, gt=0, le=86400)
     stream_s: float | None = Field(default=None, gt=0, le=86400)
+    drain_s: float = Field(default=0.0, ge=0, le=600)
 
 
 def service_url(url: str) -> str:

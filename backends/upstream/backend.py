@@ -196,6 +196,8 @@ class LiveGeneration:
         return
 
     async def aclose(self) -> None:
+        if self._backend.timeouts.drain_s and not self._closed:
+            await self._drain(self._backend.timeouts.drain_s)
         self._closed = True
         self._events.clear()
         self._count_unseen()
@@ -258,6 +260,16 @@ class LiveGeneration:
             self._frames += self._decoder.feed(piece)
         except EventTooLong as error:
             raise self._nonsense(f"sent {error}") from None
+
+    async def _drain(self, drain_s: float) -> None:
+        """Read on to the end of an answer that has begun, if it comes in time."""
+        try:
+            async with asyncio.timeout(drain_s):
+                while self._answers.begun and self._response is not None and not self._over:
+                    self._events.clear()
+                    await self._more()
+        except (TimeoutError, BackendError):
+            return  # it is cut off after all
 
     def _count_unseen(self) -> None:
         """What was read and will be seen by nobody was generated all the same."""
