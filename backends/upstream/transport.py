@@ -99,6 +99,8 @@ class Limits:
     connect_s: float = 5.0
     idle_s: float = 60.0
     max_connections: int = 1024
+    kept_alive: int = KEPT_ALIVE
+    """Idle connections that are kept for later; 0 = each request has one of its own."""
 
 
 class HttpxTransport:
@@ -235,7 +237,7 @@ def _client(
             trust_env=True,  # SSL_CERT_FILE and SSL_CERT_DIR; proxies are no matter of the transport
             limits=httpx.Limits(
                 max_connections=None,
-                max_keepalive_connections=KEPT_ALIVE,
+                max_keepalive_connections=limits.kept_alive,
                 keepalive_expiry=KEEPALIVE_S,
             ),
             socket_options=socket_options,
