@@ -15,9 +15,11 @@ from app.api.response_headers import ResponseHeaders
 from app.cache.base import ResponseCache
 from app.config.load import LoadedConfig
 from app.dispatch.terms import Terms
+from app.fleet.build import references, snapshot
 from app.fleet.fleet import Fleet
 from app.metering import cost
 from app.metering.metrics import BackendGauge
+from app.routing.types import CostForecast
 from app.service import CompletionService
 from backends.base import Backend
 from backends.clock import Clock
@@ -32,7 +34,8 @@ class Spent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """`spent` is what running backends had cost when this configuration's prices began."""
+    """`spent` is what running backends had cost when this configuration's prices began, `references` the forecast of
+    each model's reference backend."""
 
     loaded: LoadedConfig
     fleet: Fleet
@@ -42,8 +45,16 @@ class Edition:
     headers: ResponseHeaders
     rates: Mapping[str, cost.Rates]
     spent: Mapping[str, Spent]
+    references: dict[str, CostForecast]
     dispatch: Terms
     clock: Clock
+
+    def know_backends(self) -> None:
+        """Its backends have started: some tell only then what they serve, and how fast."""
+        fleet = self.fleet
+        fleet.snapshot = snapshot(self.loaded, fleet.backends, self.rates, fleet.drained_by_hand)
+        fleet.health.know(fleet.snapshot.views)
+        self.references.update(references(self.loaded.config, fleet.snapshot))
 
     def spending(self, name: str) -> Spent:
         """What a backend has cost up to now, for its next price to go on from."""

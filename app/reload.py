@@ -132,6 +132,7 @@ class Reloader:
                     undo.push_async_callback(backend.aclose)
                     await backend.start()
             undo.pop_all()
+        new.know_backends()
         old.fleet.supersede(new.fleet)
         self.current = new
         self._install(new)

@@ -26,6 +26,7 @@ from app.config.models import BackendConfig, CacheOff, Config, LiveBackendConfig
 from app.dispatch.build import terms
 from app.dispatch.dispatcher import Dispatcher
 from app.edition import Edition, Spent
+from app.errors import StartupError
 from app.fleet.build import policies, references
 from app.fleet.build import snapshot as build_snapshot
 from app.fleet.fleet import Fleet
@@ -44,6 +45,7 @@ from app.reload import Reloader
 from app.service import CachePolicy, CompletionService
 from backends.base import Backend
 from backends.clock import Clock, SystemClock
+from backends.errors import TurnoutBackendError
 from backends.registry import build as build_backend
 
 TENANTS = ("default",)
@@ -89,7 +91,11 @@ class Gateway:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.ledger.aclose)
             stack.push_async_callback(self._close_edition)
-            await self.fleet.start()
+            try:
+                await self.fleet.start()
+            except TurnoutBackendError as error:
+                raise StartupError(str(error)) from error
+            self.edition.know_backends()
             stack.push_async_callback(self.monitor.aclose)
             self.monitor.watch(_targets(self.edition))
             stack.push_async_callback(self.sharer.aclose)
@@ -194,7 +200,8 @@ class _Press:
             fleet = Fleet(made, snapshot, policies(config), receipts, config.routing.seed)
         else:
             fleet = before.fleet.successor(made, snapshot, policies(config), config.routing.seed, drained)
-        meter = Meter(PriceTable(rates, references(config, snapshot)), self.metrics, self.ledger, self.carries)
+        forecasts = references(config, snapshot)
+        meter = Meter(PriceTable(rates, forecasts), self.metrics, self.ledger, self.carries)
         books = Bookkeeper(meter, self.metrics, clock, loaded.hash)
         same_cache = before is not None and before.loaded.config.cache == config.cache
         cache = before.cache if before is not None and same_cache else build_cache(config.cache, clock)
@@ -213,7 +220,8 @@ class _Press:
         headers = ResponseHeaders(clock, loaded.hash)
         limit = config.server.body_limit_bytes
         hot = HotEndpoints(service, books, headers, self.ids, clock, limit, _forwarded(config))
-        return Edition(loaded, fleet, cache, service, hot, headers, rates, _spent(before, made), dispatch, clock)
+        spent = _spent(before, made)
+        return Edition(loaded, fleet, cache, service, hot, headers, rates, spent, forecasts, dispatch, clock)
 
     def _backend(self, each: BackendConfig, loaded: LoadedConfig, before: Edition | None) -> Backend:
         if before is not None and same_backend(before.loaded, loaded, each.name):

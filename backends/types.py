@@ -352,12 +352,13 @@ class LiveTimeouts:
 @dataclass(frozen=True, slots=True)
 class LocalServer:
     """A model's process on this machine; `weights` is a GGUF file, None = the small model that `make local` installs.
-    `context_tokens` is of each slot."""
+    `context_tokens` is of each slot; up to `max_waiting` requests wait for one."""
 
     threads: int = 1
     slots: int = 2
     context_tokens: int = 4096
     weights: str | None = None
+    max_waiting: int = 16
 
 
 @dataclass(frozen=True, slots=True)

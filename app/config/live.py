@@ -60,12 +60,13 @@ def service_url(url: str) -> str:
 
 class LocalServerConfig(Section):
     """The process of a `kind: local` backend. `weights`: a GGUF file, else the model that `make local` installs;
-    `context_tokens` is of each slot."""
+    `context_tokens` is of each slot, for which up to `max_waiting` requests wait."""
 
     threads: PositiveInt = 1
     slots: PositiveInt = 2
     context_tokens: PositiveInt = 4096
     weights: str | None = None
+    max_waiting: Annotated[int, Field(ge=0)] = 16
 
 
 class AwsConfig(Section):

@@ -220,7 +220,7 @@ def _live_spec(backend: LiveBackendConfig) -> LiveSpec:
             decode_base_s=profile.tpot_ms / 1e3,
             decode_s_per_sequence=profile.tpot_ms_per_sequence / 1e3,
             max_sequences=profile.max_sequences,
-            prefill="parallel",
+            prefill="shared" if backend.kind == "local" else "parallel",  # one CPU reads all prompts
             network_s=profile.network_ms / 1e3,
         ),
         timeouts=LiveTimeouts(**backend.timeouts.model_dump()),

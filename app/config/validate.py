@@ -126,6 +126,12 @@ def warnings(config: Config) -> tuple[str, ...]:
         and backend.monitor is not None
         and backend.cold_start is not None
     ]
+    found += [
+        f"backend '{backend.name}': each gateway has a model process of its own, so those that share must not call it "
+        "the same"
+        for backend in config.backends
+        if backend.kind == "local" and isinstance(config.sharing, models.RedisSharing)
+    ]
     for name in config.models:
         backends = [b for b in config.backends if any(d.model == name for d in b.deployments)]
         if backends and all(backend.drained for backend in backends):
@@ -176,7 +182,7 @@ def _check_live(backend: models.LiveBackendConfig, at: Sequence[str | int], chec
     if (backend.chip is None) != (backend.chips is None):
         check.add(at, "`chip` and `chips` go together")
     elif backend.chip is None:
-        if backend.profile is None:
+        if backend.profile is None and backend.kind != "local":
             check.add(at, "what latency to expect must be known: declare `profile`, or `chip` and `chips`")
         if isinstance(backend.pricing, models.ChipHourPricing):
             check.add((*at, "pricing"), "a price by the chip-hour needs `chip` and `chips`")

@@ -1,35 +1,38 @@
 """A model in a process of the gateway's own, reached like any other service: by HTTP, on loopback, with a key.
 
-The process is started with the backend and ended with it. If it ends by itself it is started again, after a second at
-first, then twice as long each time up to a minute; until it answers, requests fail as those to any service that is away
-do. Its slots are all the requests it is given at a time: the gateway's queue holds the others.
+The process is started with the backend and ended with it (`process.py`). Until it answers, requests fail as those to
+any service that is away do. It gets as many requests at a time as it has slots; a bounded number waits here, because
+llama.cpp's own queue has no end. Where no profile is declared it is measured when it starts; until then no deployment
+is told of, so that nobody routes by a figure that nobody has seen.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
 import logging
 import os
 import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 from backends.clock import Clock
 from backends.datasheet import Datasheets
-from backends.errors import BackendConfigError, Unavailable
-from backends.types import BackendInfo, LiveSpec, LocalServer
-from backends.upstream.backend import LiveBackend
+from backends.errors import BackendConfigError, BackendError, Unsupported
+from backends.types import BackendInfo, BackendSnapshot, GenerationRequest, LiveSpec, LocalServer
+from backends.upstream.backend import LiveBackend, LiveGeneration
 from backends.upstream.build import deployments, dialect_of
+from backends.upstream.local_server import shipped_weights
+from backends.upstream.measuring import measure, told
+from backends.upstream.process import ServerProcess
+from backends.upstream.slots import SlotTransport
 from backends.upstream.transport import HttpxTransport, Limits, Transport
 
-START_S = 60.0
-STOP_S = 5.0
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 LOOPBACK = "http://127.0.0.1"
+SPARE_CONNECTIONS = 8
+"""For pings, beside those of the slots."""
 
 log = logging.getLogger("turnout.local")
 
@@ -44,12 +47,25 @@ def local(spec: LiveSpec, sheets: Datasheets, clock: Clock, command: Sequence[st
         raise BackendConfigError(f"{spec.name}: a local backend needs `server`")
     if len(spec.deployments) != 1:
         raise BackendConfigError(f"{spec.name}: one process serves one model: a backend for each")
+    if command is None:
+        installed(server)
     # llama.cpp's server closes connections without a word, now and then under a request on its way: each has its own.
-    limits = Limits(spec.timeouts.connect_s, spec.timeouts.idle_s, server.slots, kept_alive=0)
-    deployed = deployments(spec, sheets, "local", None)
-    info = BackendInfo(spec.name, "local", "live", None, None, deployed)
+    limits = Limits(spec.timeouts.connect_s, spec.timeouts.idle_s, server.slots + SPARE_CONNECTIONS, kept_alive=0)
     arguments = [*(command or (sys.executable, "-m", "backends.upstream.local_server")), *_options(spec, server)]
-    return LocalBackend(info, spec, arguments, lambda: HttpxTransport(spec.name, LOOPBACK, limits), clock)
+    # No proxy of the environment's stands between a process and itself.
+    return LocalBackend(spec, server, sheets, arguments, lambda: HttpxTransport(spec.name, LOOPBACK, limits, {}), clock)
+
+
+def installed(server: LocalServer) -> None:
+    """Raises: BackendConfigError, saying what to run, where the runtime or the weights are not there."""
+    if find_spec("xllamacpp") is None:
+        raise BackendConfigError("there is no runtime for a local model: run `make local` (deploy/bootstrap/local.sh)")
+    try:
+        weights = shipped_weights() if server.weights is None else Path(server.weights).expanduser()
+    except ModuleNotFoundError as error:
+        raise BackendConfigError(str(error)) from None
+    if not weights.is_file():
+        raise BackendConfigError(f"there are no weights at {weights}")
 
 
 class LocalBackend(LiveBackend):
@@ -57,96 +73,78 @@ class LocalBackend(LiveBackend):
 
     def __init__(
         self,
-        info: BackendInfo,
         spec: LiveSpec,
+        server: LocalServer,
+        sheets: Datasheets,
         command: Sequence[str],
-        new_transport: Callable[[], Transport],
+        connect: Callable[[], Transport],
         clock: Clock,
-        first_pause_s: float = FIRST_PAUSE_S,
     ) -> None:
+        """`connect` makes the connections to the process.
+
+        Raises: BackendConfigError.
+        """
         self._spec = replace(spec, url=LOOPBACK, api_key=secrets.token_urlsafe(24))
+        self._server = server
+        self._connect = connect
+        self._slots: SlotTransport | None = None
+        self._sheets = sheets
+        known = {} if spec.profile is None else deployments(spec, sheets, "local", None)
         dialect, service = dialect_of(self._spec)
         names: Mapping[str, str] = {each.model: each.upstream_model or each.model for each in spec.deployments}
-        super().__init__(info, dialect, service, names, spec.timeouts, new_transport, clock)
-        self._command = command
-        self._first_pause_s = first_pause_s
-        self._process: asyncio.subprocess.Process | None = None
-        self._tending: asyncio.Task[None] | None = None
-
-    @property
-    def pid(self) -> int | None:
-        """Of the process that answers now."""
-        return None if self._process is None or self._process.returncode is not None else self._process.pid
+        info = BackendInfo(spec.name, "local", "live", None, None, known)
+        super().__init__(info, dialect, service, names, spec.timeouts, self._behind_slots, clock)
+        environment = {**os.environ, "TURNOUT_LOCAL_KEY": self._spec.api_key or ""}
+        self.process = ServerProcess(spec.name, command, environment, self._serves, clock)
 
     async def start(self) -> None:
-        """Raises: BackendConfigError where the process does not come to answer."""
+        """Some seconds, if it is to be measured.
+
+        Raises: BackendConfigError where the process does not come to answer.
+        """
         try:
-            await self._launch()
-        except Unavailable as error:
+            await self.process.start()
+            await super().start()
+            if self._spec.profile is None:
+                await self._measure()
+        except BackendError as error:
             raise BackendConfigError(str(error)) from None
-        await super().start()
-        self._tending = asyncio.create_task(self._tend(), name=f"tend {self.info.name}")
+
+    def generate(self, request: GenerationRequest) -> LiveGeneration:
+        if request.choices > 1:
+            return OneAnswerOnly(self, request, None)
+        return super().generate(request)
+
+    def snapshot(self) -> BackendSnapshot:
+        waiting = 0 if self._slots is None else self._slots.waiting
+        return BackendSnapshot(running=super().snapshot().running - waiting, waiting=waiting)
 
     async def aclose(self) -> None:
-        tending, self._tending = self._tending, None
-        if tending is not None:
-            tending.cancel()
-            await asyncio.gather(tending, return_exceptions=True)
-        await super().aclose()
-        await self._stop()
-
-    async def _launch(self) -> None:
-        """Raises: Unavailable."""
-        environment = {**os.environ, "TURNOUT_LOCAL_KEY": self._spec.api_key or ""}
-        process = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=environment,
-        )
-        self._process = process
-        assert process.stdout is not None
         try:
-            async with asyncio.timeout(START_S):
-                said = _said(await process.stdout.readline())
-        except (TimeoutError, ValueError):
-            said = {}
-        url = said.get("url")
-        if not isinstance(url, str):
-            await self._stop()
-            why = said.get("error") or f"its process did not begin to answer (exit {process.returncode})"
-            raise Unavailable(f"{self.info.name}: {why}")
+            await super().aclose()
+        finally:
+            await self.process.aclose()
+
+    async def _measure(self) -> None:
+        model, slots = self._spec.deployments[0].model, self._server.slots
+        profile = await measure(self, model, slots, self.clock)
+        log.info("%s is measured: %s", self.info.name, told(profile))
+        found = deployments(replace(self._spec, profile=profile), self._sheets, "local", None)
+        self.info = replace(self.info, deployments=found)
+
+    def _serves(self, url: str) -> None:
         self.dialect, self.service = dialect_of(replace(self._spec, url=url))
 
-    async def _tend(self) -> None:
-        """Start the process again whenever it has ended."""
-        pause_s = self._first_pause_s
-        while self._process is not None:
-            code = await self._process.wait()
-            log.error("%s: its process ended (exit %s); another is started in %g s", self.info.name, code, pause_s)
-            await asyncio.sleep(pause_s)
-            try:
-                await self._launch()
-                pause_s = self._first_pause_s
-            except Unavailable as error:
-                log.error("%s", error)
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+    def _behind_slots(self) -> SlotTransport:
+        self._slots = SlotTransport(self._spec.name, self._connect(), self._server.slots, self._server.max_waiting)
+        return self._slots
 
-    async def _stop(self) -> None:
-        """The end of its input is its order to end; one that does not hear it is killed."""
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        if process.stdin is not None:
-            process.stdin.close()
-        try:
-            async with asyncio.timeout(STOP_S):
-                await process.wait()
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+
+class OneAnswerOnly(LiveGeneration):
+    """Of several answers to a request llama.cpp counts the tokens of one: what they cost, nobody could say."""
+
+    async def _open(self) -> NoReturn:
+        raise Unsupported(f"{self._backend.info.name} gives one answer to one prompt at a time", "n")
 
 
 def _options(spec: LiveSpec, server: LocalServer) -> list[str]:
@@ -154,8 +152,3 @@ def _options(spec: LiveSpec, server: LocalServer) -> list[str]:
     weights = [] if server.weights is None else ["--weights", str(Path(server.weights).expanduser())]
     numbers = {"--threads": server.threads, "--slots": server.slots, "--context": server.context_tokens}
     return [*weights, "--name", name, *(word for option, value in numbers.items() for word in (option, str(value)))]
-
-
-def _said(line: bytes) -> dict[str, object]:
-    said = json.loads(line) if line else {}
-    return said if isinstance(said, dict) else {}

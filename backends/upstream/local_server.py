@@ -29,12 +29,14 @@ WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
 @click.option("--context", default=4096, help="Tokens of context of each.")
 def main(weights: Path | None, name: str, threads: int, slots: int, context: int) -> None:
     """Serve until standard input ends. TURNOUT_LOCAL_KEY is the key that requests must carry."""
+    told = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the library prints is no answer
     try:
         server = _serve(weights or shipped_weights(), name, threads, slots, context)
     except (ModuleNotFoundError, OSError, RuntimeError, ValueError) as error:
-        print(json.dumps({"error": str(error) or type(error).__name__}), flush=True)
+        print(json.dumps({"error": str(error) or type(error).__name__}), file=told, flush=True)
         sys.exit(1)
-    print(json.dumps({"url": server.listening_address}), flush=True)
+    print(json.dumps({"url": server.listening_address}), file=told, flush=True)
     sys.stdin.buffer.read()
     os._exit(0)  # the server's threads have no say in it
 
@@ -62,7 +64,10 @@ def _serve(weights: Path, name: str, threads: int, slots: int, context: int) -> 
     params.n_ctx = context * slots  # shared by all slots
     params.n_parallel = slots
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    params.verbosity = -1
+    params.verbosity = 1  # errors: the gateway keeps them for the day it dies
+    params.cache_ram_mib = 0  # prompts are kept in the slots alone; by default 8 GiB of others beside them
+    params.endpoint_slots = False
+    params.ui = False
     params.endpoint_metrics = True
     if key := os.environ.get("TURNOUT_LOCAL_KEY"):
         params.api_keys = [key]

@@ -11,18 +11,28 @@ from typing import Any
 
 import pytest
 
-from app.cli.local import Measured, configuration
+from app.cli.local import configuration
 from app.config.load import load, to_spec
+from app.errors import ConfigError
 from backends.clock import SystemClock
-from backends.errors import BackendConfigError, Unavailable
-from backends.types import GenerationRequest, LiveDeploymentSpec, LiveSpec, LocalServer, TokenChunk
+from backends.errors import BackendConfigError, Unavailable, Unsupported
+from backends.types import (
+    GenerationRequest,
+    LatencyProfile,
+    LiveDeploymentSpec,
+    LiveSpec,
+    LocalServer,
+    TokenChunk,
+)
 from backends.upstream.local import LocalBackend, local
+from backends.upstream.process import ServerProcess
+from tests.conftest import ROOT
 from tests.sheets import sheets
 from tests.upstreams import PROFILE
 
 STUB = """
-import json, os, sys, threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import json, os, sys, threading, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 class Handler(BaseHTTPRequestHandler):
     def log_message(self, *args): pass
@@ -37,13 +47,26 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200 if right else 401, b"{}")
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if "prompt" in asked:
+            return self.stream([{"text": "w"}] * 16, len(asked["prompt"].split()))
         if asked["messages"][0]["content"] == "die":
+            print("out of breath", file=sys.stderr, flush=True)
             os._exit(9)
-        chunk = {"choices": [{"index": 0, "delta": {"content": "hello"}, "finish_reason": "stop"}]}
-        body = b"data: " + json.dumps(chunk).encode() + b"\\n\\ndata: [DONE]\\n\\n"
-        self.answer(200, body, "text/event-stream")
+        self.stream([{"delta": {"content": "hello"}}], 1)
+    def stream(self, words, prompt_tokens):
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.end_headers()
+        time.sleep(prompt_tokens / 2000)
+        usage = {"prompt_tokens": prompt_tokens, "completion_tokens": len(words)}
+        for place, word in enumerate(words, 1):
+            end = "stop" if place == len(words) else None
+            chunk = {"choices": [{"index": 0, "finish_reason": end, **word}], "usage": usage if end else None}
+            self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\\n\\n")
+            time.sleep(0.002)
+        self.wfile.write(b"data: [DONE]\\n\\n")
 
-server = HTTPServer(("127.0.0.1", 0), Handler)
+server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 print(json.dumps({"url": "http://127.0.0.1:%d" % server.server_port}), flush=True)
 sys.stdin.buffer.read()
@@ -52,11 +75,11 @@ os._exit(0)
 MODEL = "smollm2-135m"
 
 
-def backend_of(folder: Path, text: str = STUB) -> LocalBackend:
+def backend_of(folder: Path, text: str = STUB, profile: LatencyProfile | None = PROFILE) -> LocalBackend:
     script = folder / "stub.py"
     script.write_text(textwrap.dedent(text))
     deployment = LiveDeploymentSpec(MODEL, context_tokens=4096)
-    spec = LiveSpec("here", "local", "", (deployment,), profile=PROFILE, server=LocalServer(slots=2))
+    spec = LiveSpec("here", "local", "", (deployment,), profile=profile, server=LocalServer(slots=2))
     return local(spec, sheets(), SystemClock(), [sys.executable, str(script)])
 
 
@@ -79,22 +102,22 @@ async def test_it_answers_and_ends_with_the_backend(tmp_path: Path) -> None:
     await backend.start()
     await backend.ping()
     assert await said(backend, "hi") == "hello"
-    pid = backend.pid
+    pid = backend.process.pid
     assert pid is not None
     await backend.aclose()
-    assert backend.pid is None
+    assert backend.process.pid is None
     assert not running(pid)
 
 
 async def test_a_process_that_ends_is_started_again(tmp_path: Path) -> None:
     backend = backend_of(tmp_path)
-    backend._first_pause_s = 0.05
+    backend.process.first_pause_s = 0.05
     await backend.start()
-    first = backend.pid
+    first = backend.process.pid
     with pytest.raises(Unavailable):
         await said(backend, "die")
     async with asyncio.timeout(20):
-        while backend.pid in (first, None) or not await answers(backend):
+        while backend.process.pid in (first, None) or not await answers(backend):
             await asyncio.sleep(0.02)
     assert await said(backend, "hi") == "hello"
     await backend.aclose()
@@ -121,44 +144,166 @@ async def test_one_that_does_not_start_says_why(tmp_path: Path, text: str, says:
     backend = backend_of(tmp_path, text)
     with pytest.raises(BackendConfigError, match=says):
         await backend.start()
-    assert backend.pid is None
+    assert backend.process.pid is None
     await backend.aclose()
 
 
 async def test_one_that_does_not_hear_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backends.upstream.local.STOP_S", 0.2)
+    monkeypatch.setattr("backends.upstream.process.STOP_S", 0.2)
     deaf = STUB.replace("sys.stdin.buffer.read()", "threading.Event().wait()")
     backend = backend_of(tmp_path, deaf)
     await backend.start()
-    pid = backend.pid
+    pid = backend.process.pid
     assert pid is not None
     await backend.aclose()
     assert not running(pid)
 
 
+async def test_what_it_said_before_it_died_is_told_and_pauses_grow(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = tmp_path / "stub.py"
+    script.write_text(
+        'import os, sys\nprint(\'{"url": "http://x"}\', flush=True)\n'
+        "print('out of breath', file=sys.stderr, flush=True)\nos._exit(9)"
+    )
+    clock = Pauses()
+    process = ServerProcess("here", [sys.executable, str(script)], dict(os.environ), lambda url: None, clock)
+    await process.start()
+    async with asyncio.timeout(20):
+        while len(clock.pauses_s) < 4:
+            await asyncio.sleep(0.01)
+    await process.aclose()
+    assert clock.pauses_s[:4] == [1, 2, 4, 8]
+    assert "exit 9: out of breath" in caplog.text
+
+
+class Pauses(SystemClock):
+    """Does not wait, and remembers for how long it should have."""
+
+    def __init__(self) -> None:
+        self.pauses_s: list[int] = []
+
+    async def sleep_until(self, when_ns: int) -> None:
+        self.pauses_s.append(round((when_ns - self.now_ns()) / 1e9))
+        await asyncio.sleep(0)
+
+
+async def test_a_program_that_is_not_there_is_unavailable() -> None:
+    process = ServerProcess("here", ["/no/such/program"], {}, lambda url: None, SystemClock())
+    with pytest.raises(Unavailable, match="no process could be started"):
+        await process.start()
+    await process.aclose()
+
+
+async def test_it_hears_no_interrupt_meant_for_the_gateway(tmp_path: Path) -> None:
+    backend = backend_of(tmp_path)
+    await backend.start()
+    pid = backend.process.pid
+    assert pid is not None
+    assert os.getpgid(pid) == pid != os.getpgid(0)
+    await backend.aclose()
+
+
+async def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "stub.py").write_text(STUB)
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PARENT, str(tmp_path / "stub.py"), stdout=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+    assert parent.stdout is not None
+    pid = int(await parent.stdout.readline())
+    assert running(pid)
+    parent.kill()
+    await parent.wait()
+    async with asyncio.timeout(20):
+        while running(pid):
+            await asyncio.sleep(0.01)
+
+
+PARENT = """
+import asyncio, os, sys
+from backends.clock import SystemClock
+from backends.upstream.process import ServerProcess
+
+async def main():
+    environment = {**os.environ, "TURNOUT_LOCAL_KEY": "k"}
+    process = ServerProcess("here", [sys.executable, sys.argv[1]], environment, lambda url: None, SystemClock())
+    await process.start()
+    print(process.pid, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_without_a_profile_it_is_measured_and_not_known_before(tmp_path: Path) -> None:
+    backend = backend_of(tmp_path, profile=None)
+    assert not backend.info.deployments, "nobody may route by what nobody has seen"
+    await backend.start()
+    profile = backend.info.deployments[MODEL].profile
+    assert profile.max_sequences == 2
+    assert profile.prefill_s_per_token > 0, "the stub takes half a millisecond"
+    assert profile.tpot_s(1) > 0.0005, "the stub takes two milliseconds"
+    await backend.aclose()
+
+
+async def test_several_answers_are_refused(tmp_path: Path) -> None:
+    backend = backend_of(tmp_path)
+    await backend.start()
+    with pytest.raises(Unsupported, match="one answer"):
+        await anext(backend.generate(GenerationRequest("r", "chat", MODEL, ("hi",), n=2)))
+    await backend.aclose()
+
+
+@pytest.fixture
+def there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if runtime and weights were installed."""
+    monkeypatch.setattr("backends.upstream.local.installed", lambda server: None)
+
+
+@pytest.mark.usefixtures("there")
 def test_what_was_measured_is_what_the_configuration_says(tmp_path: Path) -> None:
-    measured = Measured(0.3, 1.3, 50, 450, 0.01, 0.016, 3)
+    measured = LatencyProfile(0.175, 0.0025, 0.004, 0.006, 3, "shared")
     path = tmp_path / "local.yaml"
     path.write_text(configuration(measured, LocalServer(1, 3, 2048)))
     spec: Any = to_spec(load(path).config.backends[0])
     assert spec.server == LocalServer(1, 3, 2048)
-    assert spec.profile.prefill_s_per_token == pytest.approx(0.0025)
-    assert spec.profile.overhead_s == pytest.approx(0.175)
-    assert (spec.profile.tpot_s(1), spec.profile.max_sequences) == (pytest.approx(0.013, abs=0.004), 3)
+    assert spec.profile == measured
 
 
+@pytest.mark.usefixtures("there")
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
         ("kind: local", "kind: hosted", "url: is required"),
         ("kind: local", "kind: local\n    url: http://x", "is a process of the gateway's own and has none"),
         ("slots: 3", "slots: 0", "slots"),
-        ("    profile:", "    #", "what latency to expect must be known"),
+        ("slots: 3", "slotz: 3", "did you mean 'slots'"),
     ],
 )
 def test_what_a_local_backend_cannot_have_is_named(tmp_path: Path, old: str, new: str, says: str) -> None:
-    text = configuration(Measured(0.3, 1.3, 50, 450, 0.01, 0.016, 3), LocalServer(1, 3, 2048))
     path = tmp_path / "local.yaml"
-    path.write_text(text.replace(old, new))
-    with pytest.raises(Exception, match=says):
+    path.write_text(configuration(PROFILE, LocalServer(1, 3, 2048)).replace(old, new))
+    with pytest.raises(ConfigError, match=says):
+        load(path)
+
+
+@pytest.mark.usefixtures("there")
+def test_gateways_that_share_are_warned(tmp_path: Path) -> None:
+    path = tmp_path / "local.yaml"
+    path.write_text(configuration(PROFILE, LocalServer()) + "sharing: {type: redis, url: 'redis://x'}\n")
+    assert any("must not call it the same" in warning for warning in load(path).warnings)
+
+
+@pytest.mark.parametrize("missing", ["runtime", "weights", "file"])
+def test_check_says_what_to_run_where_something_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    given = LocalServer(weights=str(tmp_path / "model.gguf") if missing == "file" else None)
+    monkeypatch.setattr("backends.upstream.local.find_spec", lambda name: None if missing == "runtime" else name)
+    monkeypatch.setattr("backends.upstream.local_server.find_spec", lambda name: None)
+    path = tmp_path / "local.yaml"
+    text = configuration(PROFILE, given)
+    path.write_text(text.replace("slots:", f"weights: {given.weights}, slots:", 1) if missing == "file" else text)
+    with pytest.raises(ConfigError, match=r"model\.gguf" if missing == "file" else "make local"):
         load(path)
