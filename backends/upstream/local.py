@@ -22,9 +22,9 @@ from backends.clock import Clock
 from backends.datasheet import Datasheets
 from backends.errors import BackendConfigError, BackendError, Unsupported
 from backends.types import BackendInfo, BackendSnapshot, GenerationRequest, LiveSpec, LocalServer
+from backends.upstream import local_server
 from backends.upstream.backend import LiveBackend, LiveGeneration
 from backends.upstream.build import deployments, dialect_of
-from backends.upstream.local_server import shipped_weights
 from backends.upstream.measuring import measure, told
 from backends.upstream.process import ServerProcess
 from backends.upstream.slots import SlotTransport
@@ -47,11 +47,15 @@ def local(spec: LiveSpec, sheets: Datasheets, clock: Clock, command: Sequence[st
         raise BackendConfigError(f"{spec.name}: a local backend needs `server`")
     if len(spec.deployments) != 1:
         raise BackendConfigError(f"{spec.name}: one process serves one model: a backend for each")
+    only = spec.deployments[0]
+    spec = replace(spec, deployments=(replace(only, capabilities=only.capabilities - {"n"}),))  # see OneAnswerOnly
     if command is None:
         installed(server)
     # llama.cpp's server closes connections without a word, now and then under a request on its way: each has its own.
     limits = Limits(spec.timeouts.connect_s, spec.timeouts.idle_s, server.slots + SPARE_CONNECTIONS, kept_alive=0)
-    arguments = [*(command or (sys.executable, "-m", "backends.upstream.local_server")), *_options(spec, server)]
+    # By its file and with -P: what lies in the working directory is not imported.
+    program = command or (sys.executable, "-P", str(Path(local_server.__file__)))
+    arguments = [*program, *_options(spec, server)]
     # No proxy of the environment's stands between a process and itself.
     return LocalBackend(spec, server, sheets, arguments, lambda: HttpxTransport(spec.name, LOOPBACK, limits, {}), clock)
 
@@ -61,7 +65,7 @@ def installed(server: LocalServer) -> None:
     if find_spec("xllamacpp") is None:
         raise BackendConfigError("there is no runtime for a local model: run `make local` (deploy/bootstrap/local.sh)")
     try:
-        weights = shipped_weights() if server.weights is None else Path(server.weights).expanduser()
+        weights = local_server.shipped_weights() if server.weights is None else Path(server.weights).expanduser()
     except ModuleNotFoundError as error:
         raise BackendConfigError(str(error)) from None
     if not weights.is_file():

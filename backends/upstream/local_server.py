@@ -1,4 +1,4 @@
-"""A small model served from this machine's CPU, in a process of its own: `python -m backends.upstream.local_server`.
+"""A small model served from this machine's CPU, in a process of its own, run as a script (`local.py` does).
 
 llama.cpp's server (xllamacpp) with SmolLM2-135M, or any GGUF file. Says `{"url": ...}` in a line of its own once it
 answers, and ends when its standard input does: however the gateway that started it ends, it does not stay behind. With
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +30,7 @@ WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
 @click.option("--context", default=4096, help="Tokens of context of each.")
 def main(weights: Path | None, name: str, threads: int, slots: int, context: int) -> None:
     """Serve until standard input ends. TURNOUT_LOCAL_KEY is the key that requests must carry."""
+    threading.Thread(target=_end_with_input, daemon=True).start()
     told = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the library prints is no answer
     try:
@@ -37,6 +39,11 @@ def main(weights: Path | None, name: str, threads: int, slots: int, context: int
         print(json.dumps({"error": str(error) or type(error).__name__}), file=told, flush=True)
         sys.exit(1)
     print(json.dumps({"url": server.listening_address}), file=told, flush=True)
+    threading.Event().wait()
+
+
+def _end_with_input() -> None:
+    """From before the model is loaded, which may take long."""
     sys.stdin.buffer.read()
     os._exit(0)  # the server's threads have no say in it
 

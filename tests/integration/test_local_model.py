@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -18,10 +20,11 @@ import pytest
 
 from app.cli.local import configuration
 from backends.types import LatencyProfile, LocalServer
+from tests.conftest import ROOT
 from tests.gateways import Addresses, serving
 
 MODEL = "smollm2-135m"
-ASK: Any = [{"role": "user", "content": "What is the capital of France?"}]
+ASK: Any = [{"role": "user", "content": "Write one sentence about trains."}]
 MEASURED = LatencyProfile(0.2, 4e-3, 0.005, 0.005, 2, "shared")
 
 
@@ -164,3 +167,16 @@ def test_measured_at_the_start_replaced_by_a_reload_and_drained(tmp_path: Path) 
             gateway.process.send_signal(signal.SIGINT)
             assert "data: [DONE]" in list(lines), "what was being answered is answered"
     assert not children_of(gateway)
+
+
+def test_weights_that_are_none_are_told_in_a_sentence(tmp_path: Path) -> None:
+    skip_unless_installed()
+    (tmp_path / "model.gguf").write_text("no weights at all")
+    path = tmp_path / "local.yaml"
+    path.write_text(configuration(MEASURED, LocalServer()).replace("slots:", "weights: model.gguf, slots:", 1))
+    command = [sys.executable, "-m", "app", "serve", "--port", "0", "--admin-port", "0", "--config", str(path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert "cannot start: this-machine: " in ended.stderr
+    assert "Traceback" not in ended.stderr
