@@ -107,6 +107,7 @@ def _region_of(url: str) -> str | None:
 
 def _botocore(name: str) -> Any:
     try:
-        return import_module(f"botocore.{name}")
+        import botocore  # type: ignore[import-untyped]  # said out loud, so that the rule of its home can be checked
     except ModuleNotFoundError:
         raise BackendConfigError("this dialect needs botocore: pip install 'turnout[aws]'") from None
+    return import_module(f"{botocore.__name__}.{name}")

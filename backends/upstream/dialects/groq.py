@@ -9,22 +9,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from backends.errors import BackendError
+from backends.errors import BackendError, Saturated
 from backends.types import GenerationRequest
 from backends.upstream.dialects.openai import Answers, Body, OpenAI
+from backends.upstream.dialects.refusals import error_fields, retry_after_s
 
-CAPACITY_EXCEEDED = 498
+TOO_LARGE, CAPACITY_EXCEEDED = 413, 498
 
 
 class Groq(OpenAI):
     """Groq's cloud, at https://api.groq.com/openai/v1."""
 
     def refusal(self, status: int, headers: Mapping[str, str], body: bytes, wall_s: float) -> BackendError:
-        """498 is a full flex tier: a queue like any other."""
-        return super().refusal(429 if status == CAPACITY_EXCEEDED else status, headers, body, wall_s)
+        """498 is a full flex tier: a queue like any other. 413 may be a request of more tokens than the operator has a
+        minute: waiting does not help, but another backend may take it."""
+        meant = super().refusal(429 if status == CAPACITY_EXCEEDED else status, headers, body, wall_s)
+        if status == TOO_LARGE and error_fields(body).get("code") == "rate_limit_exceeded":
+            return Saturated(str(meant), retry_after_s(headers, wall_s))
+        return meant
 
     def answers(self, request: GenerationRequest, upstream_model: str) -> GroqAnswers:
-        return GroqAnswers(self.service.name, request, request.model, upstream_model, self.service.api_key)
+        return GroqAnswers(
+            self.service.name, request, request.model, upstream_model, self.service.api_key, self.refusal
+        )
 
 
 class GroqAnswers(Answers):
