@@ -38,6 +38,7 @@ def live(
         chip=spec.chip,
         chips=spec.chips,
         deployments=deployments(spec, sheets, substrate, traits),
+        endpoints=dialect.endpoints,
     )
 
     def new_transport() -> Transport:

@@ -117,6 +117,8 @@ def test_a_stream(name: str, pieces: int) -> None:
     raw = b"".join(event.raw or b"" for event in events).decode()
     for field in shape.get("passed_on", ()):
         assert f'"{field}"' in raw
+    for frame in raw.split("\n\n")[:1] if raw else ():
+        assert json.loads(frame.removeprefix("data: "))["id"], "the id of all chunks, ours too"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -177,6 +177,7 @@ class Answers:
         self._open = set(range(request.choices))
         self._said = 0
         self._held = b""
+        self._aside = b""
         self._usage: Usage | None = None
 
     def usage(self) -> Usage:
@@ -208,8 +209,12 @@ class Answers:
         events: list[Event] = []
         for choice in body.choices or ():
             events += self._events_of(choice, choice.delta or {}, 1)
-        if body.choices or body.prompt_filter_results:
-            self._attach(events, self._frame(data, body))
+        if body.choices:
+            aside, self._aside = self._aside, b""
+            self._attach(events, self._frame(data, body) + aside)
+        elif body.prompt_filter_results and len(self._aside) + len(data) <= MAX_HELD_BYTES:
+            # It has no id, and as the first chunk it would give that to those that are written here: so it goes second.
+            self._aside += self._frame(data, body)
         return events
 
     def whole(self, data: bytes) -> list[Event]:
