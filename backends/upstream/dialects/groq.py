@@ -1,16 +1,17 @@
 """Groq: OpenAI's wire, with usage and times of its own in `x_groq` of a stream's last chunk.
 
 `x_groq.usage` counts where no usage came otherwise. A stream's `x_groq` is passed on, times of queue, prompt and
-completion included; those in `usage` are not: that is written here.
+completion included; those in `usage` are not: that is written here. It has chats alone, one choice each and no
+log-probabilities (console.groq.com/docs/openai).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from backends.errors import BackendError, Saturated
-from backends.types import GenerationRequest
+from backends.types import Capability, Endpoint, GenerationRequest
 from backends.upstream.dialects.openai import Answers, Body, OpenAI
 from backends.upstream.dialects.refusals import error_fields, retry_after_s
 
@@ -19,6 +20,9 @@ TOO_LARGE, CAPACITY_EXCEEDED = 413, 498
 
 class Groq(OpenAI):
     """Groq's cloud, at https://api.groq.com/openai/v1."""
+
+    endpoints: ClassVar[frozenset[Endpoint]] = frozenset({"chat"})
+    lacks: ClassVar[frozenset[Capability]] = frozenset({"n", "logprobs", "embeddings"})
 
     def refusal(self, status: int, headers: Mapping[str, str], body: bytes, wall_s: float) -> BackendError:
         """498 is a full flex tier: a queue like any other. 413 may be a request of more tokens than the operator has a

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from backends.errors import BackendError, ContextExceeded, RequestRefused, Saturated, Unavailable
-from backends.types import GenerationRequest
+from backends.types import Endpoint, GenerationRequest
 from backends.upstream.dialects.counts import count, listing, mapping
 from backends.upstream.dialects.openai import Answers, Body, OpenAI
 from backends.upstream.dialects.refusals import error_fields, retry_after_s, shown
@@ -26,7 +26,9 @@ _OPERATORS = frozenset({"API_KEY_INVALID", "API_KEY_SERVICE_BLOCKED", "BILLING_D
 
 
 class Vertex(OpenAI):
-    """Vertex AI and Gemini."""
+    """Vertex AI and Gemini: chats and embeddings."""
+
+    endpoints: ClassVar[frozenset[Endpoint]] = frozenset({"chat", "embedding"})
 
     lists_models: ClassVar[bool] = False
 

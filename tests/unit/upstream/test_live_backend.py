@@ -78,9 +78,10 @@ async def test_what_cannot_be_said_in_the_services_words_is_neither_sent_nor_bil
 
 async def test_a_wire_without_words_for_it_takes_a_capability_away() -> None:
     declared = frozenset[Capability]({"n", "logprobs", "tools"})
-    for dialect, left in (("openai", declared), ("anthropic", {"tools"})):
+    for dialect, left in (("openai", declared), ("anthropic", {"tools"}), ("groq", {"tools"}), ("vertex", declared)):
         backend = live_backend(dialect=dialect, capabilities=declared)
         assert backend.info.deployments[MODEL].capabilities == left
+        assert ("completion" in backend.info.endpoints) == (dialect == "openai")
 
 
 @pytest.mark.parametrize(

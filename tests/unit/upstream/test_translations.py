@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from backends.errors import RequestRefused, Unsupported
+from backends.errors import BackendConfigError, RequestRefused, Unsupported
 from backends.types import ChoiceEnd, GenerationRequest, Thought, TokenChunk, ToolCallPart
 from backends.upstream.dialects.anthropic_out import messages_body
 from backends.upstream.dialects.base import Aws, Service
@@ -180,6 +180,26 @@ def test_a_document_of_converse_has_a_name_that_it_takes() -> None:
     assert converse(messages_body(chat, "up", 9))["messages"][0]["content"] == [
         {"document": {"format": "pdf", "name": "Q3-report-final-v2", "source": {"bytes": "AAAA"}}}
     ]
+
+
+@pytest.mark.parametrize(
+    ("host", "region"),
+    [
+        ("bedrock-runtime.us-east-1.amazonaws.com", "us-east-1"),
+        ("bedrock-runtime-fips.us-gov-west-1.amazonaws.com", "us-gov-west-1"),
+        ("vpce-0a1b-2c.bedrock-runtime.eu-central-1.vpce.amazonaws.com", "eu-central-1"),
+        ("bedrock-runtime.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+    ],
+)
+def test_the_region_stands_in_the_address(host: str, region: str) -> None:
+    service = Service("up", f"https://{host}", aws=Aws(None, "AK", "SK"))
+    sent = Bedrock(service).outgoing(GenerationRequest("r", "chat", "m", ("hi",)), "a", 0.0)
+    assert f"/{region}/bedrock/aws4_request" in sent.headers["authorization"]
+
+
+def test_without_a_region_it_is_asked_for() -> None:
+    with pytest.raises(BackendConfigError, match="region"):
+        Bedrock(Service("up", "https://gateway.internal", aws=Aws(None, "AK", "SK")))
 
 
 def test_an_api_key_takes_the_place_of_a_signature() -> None:
