@@ -15,7 +15,7 @@ run: venv ## start the gateway on its embedded default (emulated fleet); CONFIG=
 local: venv ## a real small model on this CPU: install, measure, serve (LOCAL=file.yaml for the configuration)
 	@deploy/bootstrap/local.sh
 	@test -e $(or $(LOCAL),local.yaml) || $(BIN)/turnout local --write $(or $(LOCAL),local.yaml)
-	@echo "try: curl -s localhost:8080/v1/chat/completions -d '{\"model\":\"smollm2-135m\",\"messages\":[{\"role\":\"user\",\"content\":\"What is the capital of France?\"}]}'"
+	@echo "try: curl -s localhost:8080/v1/chat/completions -d '{\"model\":\"smollm2-135m\",\"messages\":[{\"role\":\"user\",\"content\":\"Write one sentence about trains.\"}]}'"
 	@$(BIN)/turnout serve --config $(or $(LOCAL),local.yaml)
 
 test: dev tools check ## set everything up and run every check and test

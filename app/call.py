@@ -25,6 +25,8 @@ class Options:
     debug: bool = False
     dry_run: bool = False
     session: str | None = None
+    headers: Mapping[str, str] | None = None
+    """Those that some service is to get, by names in lower case."""
 
 
 NO_OPTIONS = Options()

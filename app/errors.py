@@ -8,6 +8,7 @@
     ├── StartupError            a gateway that cannot start: a ledger file it cannot open, say
     └── ApiError                answered to a client in OpenAI's error shape
         ├── BadRequest          400 invalid_request_error, names `param`
+        │   └── UpstreamRefused 4xx a service's own: 400, 413, 422, ...
         ├── Unauthorized        401 authentication_error (401 code invalid_api_key)
         ├── NotFound            404 unknown route or model
         ├── MethodNotAllowed    405
@@ -65,8 +66,8 @@ class ReloadError(TurnoutError):
 class ApiError(TurnoutError):
     """An error as a client sees it: HTTP status and the four keys of OpenAI's error body."""
 
-    status: ClassVar[int] = 500
-    type: ClassVar[str] = "server_error"
+    status: int = 500
+    type: str = "server_error"
     code: ClassVar[str | None] = None
 
     def __init__(
@@ -112,6 +113,14 @@ class BadRequest(ApiError):
 
     status = 400
     type = "invalid_request_error"
+
+
+class UpstreamRefused(BadRequest):
+    """A service finds the request at fault, and says so with a status of its own."""
+
+    def __init__(self, message: str, status: int, param: str | None, code: str | None) -> None:
+        super().__init__(message, param=param, code=code)
+        self.status = status
 
 
 class Unauthorized(ApiError):
@@ -206,7 +215,7 @@ def from_backend(error: backend_errors.BackendError) -> ApiError:
     if isinstance(error, backend_errors.ContextExceeded):
         return BadRequest(text, param=error.param, code="context_length_exceeded")
     if isinstance(error, backend_errors.RequestRefused):
-        return BadRequest(text, param=error.param, code=error.code)
+        return UpstreamRefused(text, error.status, error.param, error.code)
     if isinstance(error, backend_errors.Saturated):
         return Overloaded(text, retry_after_s=error.retry_after_s)
     if isinstance(error, backend_errors.BackendTimeout):

@@ -14,7 +14,7 @@ from app.errors import NotFound
 from app.routing.prefixes import block_hashes
 from app.routing.state import Lengths
 from app.routing.types import COMPLETIONS, SEVERAL, RouteRequest, Slo
-from backends.types import Capability, GenerationRequest
+from backends.types import NO_HEADERS, Capability, GenerationRequest
 
 COMPLETION_DEFAULT_MAX_TOKENS = 16
 """What OpenAI's /v1/completions generates when `max_tokens` is absent."""
@@ -146,6 +146,7 @@ def asked_of(call: Call, model: str, max_tokens: int | None) -> GenerationReques
         body=call.body,
         priority=call.priority,
         needs=call.capabilities,
+        headers=call.options.headers or NO_HEADERS,
     )
 
 

@@ -211,7 +211,8 @@ class _Press:
             planner, fleet, dispatcher, cache, _cache_policy(config), books, clock, loaded.epoch
         )
         headers = ResponseHeaders(clock, loaded.hash)
-        hot = HotEndpoints(service, books, headers, self.ids, clock, config.server.body_limit_bytes)
+        limit = config.server.body_limit_bytes
+        hot = HotEndpoints(service, books, headers, self.ids, clock, limit, _forwarded(config))
         return Edition(loaded, fleet, cache, service, hot, headers, rates, _spent(before, made), dispatch, clock)
 
     def _backend(self, each: BackendConfig, loaded: LoadedConfig, before: Edition | None) -> Backend:
@@ -373,3 +374,9 @@ def _cache_policy(config: Config) -> CachePolicy:
     if isinstance(config.cache, CacheOff):
         return CachePolicy(enabled=False, always=False)
     return CachePolicy(enabled=True, always=config.cache.when == "always")
+
+
+def _forwarded(config: Config) -> frozenset[bytes]:
+    """Clients' headers that some service is to get."""
+    live = [each for each in config.backends if isinstance(each, LiveBackendConfig)]
+    return frozenset(name.encode() for each in live for name in each.forward_headers)

@@ -52,14 +52,15 @@ class BackendError(TurnoutBackendError):
 
 
 class RequestRefused(BackendError):
-    """The request itself is at fault; `param` names the field, `code` is the service's own word for it."""
+    """The request itself is at fault; `param` names the field, `code` and `status` are the service's own."""
 
     client_fault = True
 
-    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
+    def __init__(self, message: str, param: str | None = None, code: str | None = None, status: int = 400) -> None:
         super().__init__(message)
         self.param = param
         self.code = code
+        self.status = status
 
 
 class ContextExceeded(RequestRefused):

@@ -28,6 +28,9 @@ REFERENCE_CONTEXT_TOKENS = 1500
 """Prompt and half an answer of a typical chat request: what slots are sized for and decode pace is stated at."""
 
 
+NO_HEADERS: Mapping[str, str] = {}
+
+
 class GenerationRequest(NamedTuple):
     """One prompt (or several, for /v1/completions) as a backend is asked to answer it.
 
@@ -35,7 +38,8 @@ class GenerationRequest(NamedTuple):
     fields. Choices are numbered prompt-major: choice `i * n + j` is the j-th answer to `prompts[i]`.
     `max_tokens` is per choice; None means as long as the model likes, within its context. A request of higher
     `priority` leaves a backend's queue sooner. `warm_up_s` is how much longer than usual its answer may take, because
-    the backend is expected to be warming up. `needs` are capabilities without which it cannot be answered.
+    the backend is expected to be warming up. `needs` are capabilities without which it cannot be answered, `headers`
+    the client's own that a service may get, if its backend lets them through.
     """
 
     request_id: str
@@ -53,6 +57,7 @@ class GenerationRequest(NamedTuple):
     priority: int = 0
     warm_up_s: float = 0.0
     needs: frozenset[Capability] = frozenset()
+    headers: Mapping[str, str] = NO_HEADERS
 
     @property
     def choices(self) -> int:
@@ -335,13 +340,16 @@ class LiveDeploymentSpec:
 
 @dataclass(frozen=True, slots=True)
 class LiveTimeouts:
-    """Seconds to wait for a connection, for the first byte of a stream, for each byte after it, and for an answer
-    that is not streamed, whose first byte comes when all of it is done."""
+    """Seconds to wait for a connection, for the first byte of a stream, for each byte after it, for all of a stream
+    (None: as long as it goes on), and for an answer that is not streamed, whose first byte comes when it is done."""
 
     connect_s: float = 5.0
     first_byte_s: float = 60.0
     idle_s: float = 60.0
     whole_s: float = 600.0
+    stream_s: float | None = None
+    drain_s: float = 0.0
+    """How long a stream that nobody wants any more is read on, for its usage and its connection; 0 = it is cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,3 +387,4 @@ class LiveSpec:
     timeouts: LiveTimeouts = LiveTimeouts()
     max_connections: int = 1024
     server: LocalServer | None = None
+    forward_headers: frozenset[str] = frozenset()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import cast
 
 from app.call import NO_OPTIONS, CacheMode, Options
@@ -56,14 +56,15 @@ SHORTEST_PROMISE_MS = 0.001
 LONGEST_SESSION = 256
 
 
-def parse(raw: Iterable[tuple[bytes, bytes]]) -> Options:
-    """The options among ASGI headers.
+def parse(raw: Iterable[tuple[bytes, bytes]], forwarded: Collection[bytes] = ()) -> Options:
+    """The options among ASGI headers; `forwarded` are names that some service is to get.
 
     Raises: BadRequest.
     """
+    passed = {name.decode(): value.decode("latin-1") for name, value in raw if name in forwarded} if forwarded else None
     ours = {name: value.decode("latin-1").strip() for name, value in raw if name.startswith(OURS)}
     if not ours:
-        return NO_OPTIONS
+        return Options(headers=passed) if passed else NO_OPTIONS
     texts = {name.decode("latin-1"): value for name, value in ours.items()}
     if not _KNOWN.issuperset(texts):
         _refuse_misspelt(texts)
@@ -78,6 +79,7 @@ def parse(raw: Iterable[tuple[bytes, bytes]]) -> Options:
         debug=_flag(texts, "x-turnout-debug"),
         dry_run=_flag(texts, "x-turnout-dry-run"),
         session=_session(texts.get("x-turnout-session")),
+        headers=passed or None,
     )
 
 

@@ -47,6 +47,7 @@ class HotEndpoints:
         ids: Ids,
         clock: Clock,
         body_limit_bytes: int,
+        forwarded: frozenset[bytes] = frozenset(),
     ) -> None:
         self._service = service
         self._books = books
@@ -54,6 +55,7 @@ class HotEndpoints:
         self._ids = ids
         self._clock = clock
         self._body_limit_bytes = body_limit_bytes
+        self._forwarded = forwarded
         self.in_flight = 0
         self._emptied: asyncio.Event | None = None
 
@@ -72,7 +74,7 @@ class HotEndpoints:
         try:
             if scope["method"] != "POST":
                 raise MethodNotAllowed(f"{scope['path']} takes POST, not {scope['method']}", allow="POST")
-            exchange.options = parse(scope["headers"])
+            exchange.options = parse(scope["headers"], self._forwarded)
             body = await read_body(receive, self._body_limit_bytes)
             reading = self._read(exchange, body)
             if isinstance(reading, Sizing):

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from app.config.section import Name, PositiveInt, Section
 
+KEPT_HEADERS = frozenset(
+    "accept accept-encoding api-key authorization connection content-encoding content-length content-type cookie host "
+    "keep-alive proxy-authorization te trailer transfer-encoding upgrade x-api-key x-request-id".split()
+)
+"""What a client sends to the gateway, or one hop says to the next: never a service's to see."""
+
+
+def _forwardable(name: str) -> str:
+    """Raises: ValueError."""
+    if name in KEPT_HEADERS or name.startswith(("x-turnout-", "x-slo-", "x-amz-")):
+        raise ValueError("is between the client and the gateway: it is not forwarded")
+    return name
+
+
+HeaderName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64), AfterValidator(_forwardable)]
+"""In lower case."""
+
 
 class TimeoutsConfig(Section):
-    """How long a service may take: to be reached, to the first byte of a stream, between bytes, and to an answer that
-    is not streamed."""
+    """How long a service may take: to be reached, to the first byte of a stream, between bytes, to an answer that is
+    not streamed, and to the end of one that is (no limit if absent). A stream whose client has left is
+    cut off, or with `drain_s` read on for so long: then its usage is the service's own word, its connection kept."""
 
     connect_s: float = Field(default=5.0, gt=0, le=600)
     first_byte_s: float = Field(default=60.0, gt=0, le=86400)
     idle_s: float = Field(default=60.0, gt=0, le=86400)
     whole_s: float = Field(default=600.0, gt=0, le=86400)
+    stream_s: float | None = Field(default=None, gt=0, le=86400)
+    drain_s: float = Field(default=0.0, ge=0, le=600)
 
 
 def service_url(url: str) -> str:

@@ -226,6 +226,7 @@ def _live_spec(backend: LiveBackendConfig) -> LiveSpec:
         timeouts=LiveTimeouts(**backend.timeouts.model_dump()),
         max_connections=backend.max_connections,
         server=_server(backend),
+        forward_headers=frozenset(backend.forward_headers),
     )
 
 

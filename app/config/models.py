@@ -15,7 +15,15 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from app.config.deciding import DispatchConfig, PolicyConfig, RoutingConfig, SloConfig
-from app.config.live import AwsConfig, LocalServerConfig, MonitorConfig, TimeoutsConfig, port_is_one, service_url
+from app.config.live import (
+    AwsConfig,
+    HeaderName,
+    LocalServerConfig,
+    MonitorConfig,
+    TimeoutsConfig,
+    port_is_one,
+    service_url,
+)
 from app.config.section import Capabilities, Confidence, Name, PositiveInt, Ratio, Section, Usd
 
 
@@ -192,6 +200,7 @@ class LiveBackendConfig(_Backend):
     max_connections: PositiveInt = 1024
     monitor: MonitorConfig | None = None
     server: LocalServerConfig | None = None
+    forward_headers: tuple[HeaderName, ...] = ()
 
     @field_validator("url")
     @classmethod

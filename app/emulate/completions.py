@@ -171,9 +171,9 @@ class InjectedError(ApiError):
         super().__init__(
             f"status {fault.status} on demand (fault http_error)", code="injected", retry_after_s=fault.retry_after_s
         )
-        self.status = fault.status  # type: ignore[misc] # of this one, not of the class
+        self.status = fault.status
         kinds = {401: Unauthorized.type, 403: Unauthorized.type, 429: Overloaded.type}
-        self.type = kinds.get(fault.status, BadRequest.type if fault.status < 500 else self.type)  # type: ignore[misc]
+        self.type = kinds.get(fault.status, BadRequest.type if fault.status < 500 else self.type)
 
 
 class _Answering:

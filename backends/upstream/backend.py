@@ -51,6 +51,7 @@ class LiveBackend:
         timeouts: LiveTimeouts,
         new_transport: Callable[[], Transport],
         clock: Clock,
+        forward_headers: frozenset[str] = frozenset(),
     ) -> None:
         self.info = info
         self.timeouts = timeouts
@@ -58,6 +59,7 @@ class LiveBackend:
         self.dialect = dialect
         self.service = service
         self._upstream_models = upstream_models
+        self._forward_headers = forward_headers
         self._new_transport = new_transport
         self._transport: Transport | None = None
         self._running: set[LiveGeneration] = set()
@@ -122,12 +124,20 @@ class LiveBackend:
             Request(
                 asked.method,
                 asked.url,
-                asked.headers,
+                self._headers(asked.headers, request),
                 asked.body,
                 request.warm_up_s + (timeouts.first_byte_s if request.stream else timeouts.whole_s),
                 request.stream,
+                timeouts.stream_s if request.stream else None,
             )
         )
+
+    def _headers(self, ours: Mapping[str, str], request: GenerationRequest) -> Mapping[str, str]:
+        """Ours, and of the client's those that are let through; where both have one, ours goes."""
+        if not request.headers or not self._forward_headers:
+            return ours
+        passed = {name: value for name, value in request.headers.items() if name in self._forward_headers}
+        return {**passed, **ours}
 
     def left(self, generation: LiveGeneration) -> None:
         """A generation holds nothing any more."""
@@ -185,6 +195,8 @@ class LiveGeneration:
         return
 
     async def aclose(self) -> None:
+        if self._backend.timeouts.drain_s and not self._closed:
+            await self._drain(self._backend.timeouts.drain_s)
         self._closed = True
         self._events.clear()
         self._count_unseen()
@@ -247,6 +259,16 @@ class LiveGeneration:
             self._frames += self._decoder.feed(piece)
         except EventTooLong as error:
             raise self._nonsense(f"sent {error}") from None
+
+    async def _drain(self, drain_s: float) -> None:
+        """Read on to the end of an answer that has begun, if it comes in time."""
+        try:
+            async with asyncio.timeout(drain_s):
+                while self._answers.begun and self._response is not None and not self._over:
+                    self._events.clear()
+                    await self._more()
+        except (TimeoutError, BackendError):
+            return  # it is cut off after all
 
     def _count_unseen(self) -> None:
         """What was read and will be seen by nobody was generated all the same."""

@@ -45,7 +45,9 @@ def live(
         return transport or HttpxTransport(spec.name, spec.url, limits)
 
     upstream_models = {each.model: each.upstream_model or each.model for each in spec.deployments}
-    return LiveBackend(info, dialect, service, upstream_models, spec.timeouts, new_transport, clock)
+    return LiveBackend(
+        info, dialect, service, upstream_models, spec.timeouts, new_transport, clock, spec.forward_headers
+    )
 
 
 def dialect_of(spec: LiveSpec) -> tuple[Dialect, Service]:

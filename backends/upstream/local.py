@@ -44,7 +44,8 @@ def local(spec: LiveSpec, sheets: Datasheets, clock: Clock, command: Sequence[st
         raise BackendConfigError(f"{spec.name}: a local backend needs `server`")
     if len(spec.deployments) != 1:
         raise BackendConfigError(f"{spec.name}: one process serves one model: a backend for each")
-    limits = Limits(spec.timeouts.connect_s, spec.timeouts.idle_s, server.slots)
+    # llama.cpp's server closes connections without a word, now and then under a request on its way: each has its own.
+    limits = Limits(spec.timeouts.connect_s, spec.timeouts.idle_s, server.slots, kept_alive=0)
     deployed = deployments(spec, sheets, "local", None)
     info = BackendInfo(spec.name, "local", "live", None, None, deployed)
     arguments = [*(command or (sys.executable, "-m", "backends.upstream.local_server")), *_options(spec, server)]

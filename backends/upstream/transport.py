@@ -44,8 +44,8 @@ POOL_RETRY_AFTER_S = 1.0
 
 
 class Request(NamedTuple):
-    """What is sent. The first byte of the answer's body must come within `first_byte_s`; a `stream` is read as slowly
-    as it is wanted."""
+    """What is sent. The first byte of the answer's body must come within `first_byte_s`, its last within `total_s`
+    (None: whenever); a `stream` is read as slowly as it is wanted."""
 
     method: str
     url: str
@@ -53,6 +53,7 @@ class Request(NamedTuple):
     body: bytes
     first_byte_s: float
     stream: bool = False
+    total_s: float | None = None
 
 
 class Response(Protocol):
@@ -98,6 +99,8 @@ class Limits:
     connect_s: float = 5.0
     idle_s: float = 60.0
     max_connections: int = 1024
+    kept_alive: int = KEPT_ALIVE
+    """Idle connections that are kept for later; 0 = each request has one of its own."""
 
 
 class HttpxTransport:
@@ -139,7 +142,8 @@ class HttpxTransport:
             raise
 
     async def _send(self, request: Request) -> HttpxResponse:
-        deadline_s = asyncio.get_running_loop().time() + request.first_byte_s
+        now_s = asyncio.get_running_loop().time()
+        deadline_s = now_s + request.first_byte_s
         headers = {**request.headers, "accept-encoding": "identity"}
         client = self._streams if request.stream else self._wholes
         built = client.build_request(request.method, request.url, content=request.body, headers=headers)
@@ -152,7 +156,8 @@ class HttpxTransport:
             raise Unreachable(f"no connection to {self._name}: {_text(error)}") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unavailable(f"{self._name} did not answer: {_text(error)}") from error
-        return HttpxResponse(self, response, deadline_s, request.first_byte_s)
+        last_s = None if request.total_s is None else now_s + request.total_s
+        return HttpxResponse(self, response, deadline_s, request.first_byte_s, last_s)
 
     async def aclose(self) -> None:
         await self._streams.aclose()
@@ -177,7 +182,12 @@ class HttpxResponse:
     """An answer that httpx reads."""
 
     def __init__(
-        self, transport: HttpxTransport, response: httpx.Response, deadline_s: float, first_byte_s: float
+        self,
+        transport: HttpxTransport,
+        response: httpx.Response,
+        deadline_s: float,
+        first_byte_s: float,
+        last_s: float | None,
     ) -> None:
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
@@ -187,6 +197,7 @@ class HttpxResponse:
         self._pieces: AsyncIterator[bytes] = response.aiter_raw()
         self._deadline_s: float | None = deadline_s
         self._first_byte_s = first_byte_s
+        self._last_s = last_s
         self._idle_s = transport.idle_s
         self._closed = False
 
@@ -194,10 +205,14 @@ class HttpxResponse:
         """Raises: BackendTimeout; StreamCut."""
         deadline_s, self._deadline_s = self._deadline_s, None
         waited_s = self._idle_s if deadline_s is None else self._first_byte_s
+        until_s = deadline_s or asyncio.get_running_loop().time() + self._idle_s
+        last_s = self._last_s
         try:
-            async with asyncio.timeout_at(deadline_s or asyncio.get_running_loop().time() + self._idle_s):
+            async with asyncio.timeout_at(until_s if last_s is None else min(until_s, last_s)):
                 return await anext(self._pieces, b"")
         except TimeoutError:
+            if last_s is not None and last_s <= until_s:
+                raise BackendTimeout(f"{self._name} was not done within its stream_s") from None
             raise BackendTimeout(f"{self._name} sent no byte within {waited_s:g} s") from None
         except httpx.HTTPError as error:
             raise StreamCut(f"{self._name} broke off: {_text(error)}") from error
@@ -222,7 +237,7 @@ def _client(
             trust_env=True,  # SSL_CERT_FILE and SSL_CERT_DIR; proxies are no matter of the transport
             limits=httpx.Limits(
                 max_connections=None,
-                max_keepalive_connections=KEPT_ALIVE,
+                max_keepalive_connections=limits.kept_alive,
                 keepalive_expiry=KEEPALIVE_S,
             ),
             socket_options=socket_options,

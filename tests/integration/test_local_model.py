@@ -17,7 +17,7 @@ from backends.types import LocalServer
 from tests.gateways import Addresses, serving
 
 MODEL = "smollm2-135m"
-ASK: Any = [{"role": "user", "content": "What is the capital of France?"}]
+ASK: Any = [{"role": "user", "content": "Write one sentence about trains."}]
 MEASURED = Measured(0.2, 2.0, 50, 450, 0.01, 0.02, 2)
 
 

@@ -140,3 +140,20 @@ async def test_what_nobody_has_a_price_of_costs_null_and_is_counted(tmp_path: Pa
     (line,) = [line for line in metrics.splitlines() if line.startswith("turnout_unpriced_requests_total{")]
     assert line.endswith(" 1.0")
     assert 'backend="up"' in line
+
+
+async def test_a_refusal_and_a_clients_header_pass_through_the_gateway(tmp_path: Path) -> None:
+    loaded = config(tmp_path)
+    up = loaded.config.backends[0].model_copy(update={"forward_headers": ("x-tenant",)})
+    loaded = replace(loaded, config=loaded.config.model_copy(update={"backends": (up,)}))
+    said = {"error": {"message": "the image is too large", "param": "messages", "code": "image_too_large"}}
+    transport = FakeTransport(lambda request: FakeReply((json.dumps(said).encode(),), 413, JSON))
+    backend = live_backend(transport=transport, upstream_model="upstream-m", forward_headers=frozenset({"x-tenant"}))
+    async with running(loaded, [backend]) as gateway, httpx.AsyncClient(base_url=gateway.url) as client:
+        answer = await client.post(CHAT, json=body(), headers={"X-Tenant": "a", "x-other": "b", "authorization": "c"})
+    assert answer.status_code == 413
+    assert (answer.json()["error"]["param"], answer.json()["error"]["code"]) == ("messages", "image_too_large")
+    assert "the image is too large" in answer.json()["error"]["message"]
+    headers = transport.requests[0].headers
+    assert headers["x-tenant"] == "a"
+    assert not {"x-other", "authorization"} & set(headers)

@@ -149,12 +149,12 @@ class MessagesRequest(CountRequest, kw_only=True):
 
 _MESSAGES = msgspec.json.Decoder(MessagesRequest)
 _COUNT = msgspec.json.Decoder(CountRequest)
-_TRANSLATED = frozenset("messages system tools tool_choice thinking output_config stop_sequences metadata".split())
-_DROPPED = frozenset(
+TRANSLATED = frozenset("messages system tools tool_choice thinking output_config stop_sequences metadata".split())
+DROPPED = frozenset(
     "cache_control service_tier speed inference_geo context_management betas anthropic_version diagnostics "
     "user_profile_id workspace_id".split()
 )
-_REFUSED = ("mcp_servers", "container")
+REFUSED = ("mcp_servers", "container")
 _EFFORTS = ((2048, "low"), (8192, "medium"))
 """A budget of fewer thinking tokens than this asks for that effort; of more, for high."""
 
@@ -174,10 +174,10 @@ def chat_fields(wire: CountRequest, given: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises: BadRequest.
     """
-    for name in _REFUSED:
+    for name in REFUSED:
         if given.get(name):
             raise _unsupported(name, f"'{name}' is not supported")
-    fields = {name: value for name, value in given.items() if name not in _TRANSLATED | _DROPPED}
+    fields = {name: value for name, value in given.items() if name not in TRANSLATED | DROPPED}
     fields["messages"] = [*_system(wire.system), *_turns(wire.messages)]
     if wire.tools:
         fields["tools"] = [_tool(place, tool) for place, tool in enumerate(wire.tools)]

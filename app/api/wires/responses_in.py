@@ -110,12 +110,12 @@ class ResponsesRequest(Struct, kw_only=True):
 T = TypeVar("T")
 
 _REQUEST = msgspec.json.Decoder(ResponsesRequest)
-_TRANSLATED = frozenset("input instructions tools tool_choice text reasoning max_output_tokens include".split())
-_DROPPED = frozenset(
+TRANSLATED = frozenset("input instructions tools tool_choice text reasoning max_output_tokens include".split())
+DROPPED = frozenset(
     "store truncation service_tier stream_options prompt_cache_key prompt_cache_retention prompt_cache_options "
     "safety_identifier".split()
 )
-_REFUSED = (
+REFUSED = (
     "background conversation context_management max_tool_calls moderation previous_response_id prompt top_logprobs"
 ).split()
 _INCLUDED = frozenset({"reasoning.encrypted_content"})
@@ -135,13 +135,13 @@ def chat_fields(wire: ResponsesRequest, given: Mapping[str, Any]) -> dict[str, A
 
     Raises: BadRequest.
     """
-    for name in _REFUSED:
+    for name in REFUSED:
         if given.get(name):
             raise _unsupported(name, f"'{name}' is not supported: nothing is kept of a response")
     for name in wire.include or ():
         if name not in _INCLUDED:
             raise _unsupported("include", f"'include': '{name}' is not supported")
-    fields = {name: value for name, value in given.items() if name not in _TRANSLATED | _DROPPED}
+    fields = {name: value for name, value in given.items() if name not in TRANSLATED | DROPPED}
     fields["messages"] = _messages(wire)
     if wire.max_output_tokens is not None:
         fields["max_tokens"] = wire.max_output_tokens

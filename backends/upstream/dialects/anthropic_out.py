@@ -24,15 +24,15 @@ import msgspec
 from backends.errors import RequestRefused, Unsupported
 
 MAX_TOKENS = 4096
-_TRANSLATED = frozenset(
+TRANSLATED = frozenset(
     "messages tools tool_choice parallel_tool_calls stop user response_format reasoning_effort max_tokens "
-    "max_completion_tokens metadata n".split()
+    "max_completion_tokens metadata".split()
 )
-_DROPPED = frozenset(
+DROPPED = frozenset(
     "seed frequency_penalty presence_penalty logit_bias store service_tier stream_options verbosity prompt_cache_key "
     "safety_identifier priority min_tokens ignore_eos".split()
 )
-_REFUSED = ("logprobs", "top_logprobs", "functions", "function_call", "audio", "modalities", "prediction")
+REFUSED = ("logprobs", "top_logprobs", "functions", "function_call", "audio", "modalities", "prediction")
 _MEANS_NOTHING: tuple[Any, ...] = (None, False, 0, [], ["text"])
 """Values of a refused field that ask for what is done anyhow; `["text"]` is what `modalities` usually are."""
 
@@ -43,12 +43,12 @@ _decode = msgspec.json.Decoder().decode
 
 def messages_body(chat: Mapping[str, Any], model: str, max_tokens: int | None) -> dict[str, Any]:
     """Raises: Unsupported, RequestRefused: each names the field."""
-    for name in _REFUSED:
+    for name in REFUSED:
         if chat.get(name) not in _MEANS_NOTHING:
             raise Unsupported(f"'{name}' is not known to this service", name)
     if (chat.get("n") or 1) != 1:
         raise Unsupported("'n' other than 1 is not known to this service", "n")
-    ours = _TRANSLATED | _DROPPED | set(_REFUSED)
+    ours = TRANSLATED | DROPPED | {*REFUSED, "n"}
     fields = {name: value for name, value in chat.items() if name not in ours and value is not None}
     system, turns = _turns(_listing(chat.get("messages"), "messages"))
     fields |= {"model": model, "max_tokens": max_tokens or MAX_TOKENS, "messages": turns}

@@ -58,7 +58,7 @@ class Azure(OpenAI):
         results = mapping(mapping(error_fields(body).get("innererror")).get("content_filter_result"))
         found = sorted(name for name, each in results.items() if mapping(each).get("filtered") is True)
         text = f"{meant} (filtered: {shown(', '.join(found), self.service.api_key)})" if found else str(meant)
-        return RequestRefused(text, meant.param, FILTERED)
+        return RequestRefused(text, meant.param, FILTERED, meant.status)
 
 
 DIALECT = Azure

@@ -1,6 +1,6 @@
 """What a service says when it does not answer, and what it means here:
 
-400 413 422 and other 4xx       RequestRefused; ContextExceeded where the code or the text says so
+400 413 422 and other 4xx       RequestRefused with that status; ContextExceeded where the code or the text says so
 401 403                         Unavailable: the operator's key is wrong, not the client
 402                             Unavailable: the operator's account is empty
 404                             Unavailable: address and model's name are the operator's too
@@ -56,7 +56,7 @@ def refusal(
         field = param and shown(param, api_key)
         if code in _CONTEXT_CODES or _CONTEXT_WORDS.search(said):
             return ContextExceeded(text, field, "context_length_exceeded")
-        return RequestRefused(text, field, code and shown(code, api_key))
+        return RequestRefused(text, field, code and shown(code, api_key), status)
     return Unavailable(f"{text} (status {status})")
 
 

@@ -51,7 +51,8 @@ class Vertex(OpenAI):
             return ContextExceeded(str(meant), "messages", "context_length_exceeded")
         field, key = _field(details), self.service.api_key
         param = meant.param if field is None else shown(field, key)
-        return RequestRefused(str(meant), param, shown(word, key) if isinstance(word, str) else meant.code)
+        code = shown(word, key) if isinstance(word, str) else meant.code
+        return RequestRefused(str(meant), param, code, meant.status)
 
     def answers(self, request: GenerationRequest, upstream_model: str) -> VertexAnswers:
         return VertexAnswers(

@@ -109,6 +109,8 @@ def test_a_hosted_service_declares_what_to_expect(tmp_path: Path) -> None:
             "has no dialect 'opnai'; did you mean 'openai'? (there are: openai)",
         ),
         ("kind: gpu", "kind: gpu\n    dialect: azure", "kind 'gpu' has no dialect 'azure'"),
+        ("kind: gpu", "kind: gpu\n    forward_headers: [authorization]", "it is not forwarded"),
+        ("kind: gpu", "kind: gpu\n    forward_headers: [X-Tenant]", "forward_headers[0]"),
         ("kind: gpu", "kind: gpu\n    api_version: v1", "the dialect 'openai' has no versions"),
         ("kind: gpu", "kind: gpu\n    aws: {region: x}", "is for the dialects bedrock and sagemaker, not for 'openai'"),
         ("kind: gpu", "kind: hosted\n    dialect: bedrock\n    aws: {access_key_id: x}", "go together"),

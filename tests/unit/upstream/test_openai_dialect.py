@@ -19,7 +19,7 @@ from backends.errors import (
     Unavailable,
     Unsupported,
 )
-from backends.types import ChoiceEnd, Event, GenerationRequest, TokenChunk, Usage
+from backends.types import ChoiceEnd, Event, GenerationRequest, LiveTimeouts, TokenChunk, Usage
 from backends.upstream.backend import LiveBackend, LiveGeneration
 from backends.upstream.dialects import openai, refusals
 from backends.upstream.transport import FakeReply, FakeTransport
@@ -416,3 +416,39 @@ async def test_a_vector_too_few_is_no_answer() -> None:
     body = json.dumps({**VECTORS, "data": VECTORS["data"][:1]}).encode()
     _, _, failure = await play(FakeReply((body,), headers=JSON), **EMBED)
     assert isinstance(failure, Unavailable)
+
+
+async def test_of_a_clients_headers_only_those_let_through_go_on_and_ours_win() -> None:
+    backend, transport = await rig(FakeReply((sse(*HELLO),)), forward_headers=frozenset({"x-tenant", "accept"}))
+    sent = {"x-tenant": "a", "x-other": "b", "accept": "nonsense"}
+    assert [event async for event in backend.generate(asked(headers=sent))]
+    headers = transport.requests[0].headers
+    assert (headers["x-tenant"], headers["accept"]) == ("a", "text/event-stream")
+    assert "x-other" not in headers
+
+
+async def test_a_refusal_keeps_the_services_status() -> None:
+    _, _, failure = await play(FakeReply((b'{"error":{"message":"no"}}',), 422, JSON))
+    assert isinstance(failure, RequestRefused)
+    assert failure.status == 422
+
+
+@pytest.mark.parametrize(("drain_s", "usage"), [(0.0, Usage(2, 0, 1, 0, estimated=True)), (5.0, Usage(3, 0, 2))])
+async def test_a_stream_that_nobody_wants_is_cut_off_or_read_to_its_end(drain_s: float, usage: Usage) -> None:
+    pieces = [sse(chunk, done=False) for chunk in HELLO]
+    backend, transport = await rig(FakeReply((*pieces, sse())), timeouts=LiveTimeouts(drain_s=drain_s))
+    generation = backend.generate(asked())
+    await anext(generation)
+    await generation.aclose()
+    assert generation.usage() == usage
+    assert (transport.open, backend.snapshot().running) == (0, 0)
+
+
+async def test_reading_on_has_an_end() -> None:
+    reply = FakeReply((sse(HELLO[0], done=False),), hangs=True)
+    backend, transport = await rig(reply, timeouts=LiveTimeouts(drain_s=0.05))
+    generation = backend.generate(asked())
+    await anext(generation)
+    async with asyncio.timeout(2):
+        await generation.aclose()
+    assert (transport.open, generation.usage().estimated) == (0, True)

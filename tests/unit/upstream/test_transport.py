@@ -296,3 +296,18 @@ async def test_a_cookie_is_not_sent_back_with_somebody_elses_request() -> None:
                 pass
             await response.aclose()
     assert b"cookie" not in seen[0].lower()
+
+
+async def test_a_stream_that_goes_on_for_ever_is_ended() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"2\r\nab\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+
+    async with serving(handler) as (transport, url):
+        error = await failure(transport, get(url)._replace(stream=True, total_s=0.3))
+        assert isinstance(error, BackendTimeout)
+        assert "not done within its stream_s" in str(error)
