@@ -31,7 +31,7 @@ class Options:
 
 NO_OPTIONS = Options()
 
-FIELDS = {"json_schema": "response_format", "vision": "messages", "embeddings": "model"}
+FIELDS = {"json_schema": "response_format", "vision": "messages", "embeddings": "model", "completions": "model"}
 """The request's field that asks for a capability, where it is not called the same."""
 
 

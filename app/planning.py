@@ -13,8 +13,8 @@ from app.config.models import ModelConfig
 from app.errors import NotFound
 from app.routing.prefixes import block_hashes
 from app.routing.state import Lengths
-from app.routing.types import RouteRequest, Slo
-from backends.types import NO_HEADERS, GenerationRequest
+from app.routing.types import COMPLETIONS, SEVERAL, RouteRequest, Slo
+from backends.types import NO_HEADERS, Capability, GenerationRequest
 
 COMPLETION_DEFAULT_MAX_TOKENS = 16
 """What OpenAI's /v1/completions generates when `max_tokens` is absent."""
@@ -101,7 +101,7 @@ class Planner:
             max_completion_tokens=max_tokens * call.choices,
             slo=promise(self.slo_classes[config.slo], options, prompt_tokens),
             choices=call.choices,
-            capabilities=call.capabilities,
+            capabilities=needs(call),
             max_cost_nusd=None if options.max_cost_usd is None else options.max_cost_usd * 1e9,
             completion_tokens_q75=max(1, round(long)) * call.choices,
             slo_class=config.slo,
@@ -119,6 +119,14 @@ class Planner:
         if wanted is None:
             wanted = COMPLETION_DEFAULT_MAX_TOKENS if call.endpoint == "completion" else config.default_max_tokens
         return wanted if config.max_tokens_cap is None else min(wanted, config.max_tokens_cap)
+
+
+def needs(call: Call) -> frozenset[Capability]:
+    """What a backend must be able to do: what the body asks for, several choices, an address for text completions."""
+    wanted = call.capabilities
+    if call.n > 1:
+        wanted |= SEVERAL
+    return wanted | COMPLETIONS if call.endpoint == "completion" else wanted
 
 
 def asked_of(call: Call, model: str, max_tokens: int | None) -> GenerationRequest:

@@ -16,7 +16,9 @@ PROMPT_FIELDS: Mapping[Endpoint, str] = {"chat": "messages", "completion": "prom
 """Where a request has its prompt."""
 
 Substrate = Literal["maia", "groq", "tpu", "trainium", "gpu", "cerebras", "hosted", "local"]
-Capability = Literal["tools", "json_schema", "vision", "logprobs", "n", "embeddings"]
+Capability = Literal["tools", "json_schema", "vision", "logprobs", "n", "embeddings", "completions"]
+"""What a request may need. `completions` is not declared: it follows from what a service's wire has an address for."""
+
 PrefillMode = Literal["serial", "shared", "parallel"]
 
 STRAIGHT_PROMPT_TOKENS = 2048
@@ -216,7 +218,7 @@ class BackendInfo:
     """What is fixed about a backend for as long as a configuration lives.
 
     `chip` None means that nobody says what a live service runs on; `power` None that nobody has published what such
-    chips draw.
+    chips draw. `endpoints` are what it has an address for.
     """
 
     name: str
@@ -226,6 +228,7 @@ class BackendInfo:
     chips: int | None
     deployments: Mapping[str, DeploymentInfo]
     power: PowerEstimate | None = None
+    endpoints: frozenset[Endpoint] = frozenset({"chat", "completion", "embedding"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ from app.routing import discovery
 from app.routing.exploration import Exploration
 from app.routing.policy import Policy, WeightedScorer
 from app.routing.predictor import forecaster
-from app.routing.types import BackendView, CostForecast, Snapshot
+from app.routing.types import COMPLETIONS, BackendView, CostForecast, Snapshot
 from backends.base import Backend
+from backends.types import Capability
 
 DEFAULT_UTILISATION = 0.5
 """What a service that charges by the token is taken to run at, where its energy is estimated."""
@@ -61,6 +62,7 @@ def snapshot(
     quality = {(each.name, d.model): d.quality for each in loaded.config.backends for d in each.deployments}
     for each in loaded.config.backends:
         info = backends[each.name].info
+        also = COMPLETIONS if "completion" in info.endpoints else frozenset[Capability]()
         for model, deployment in info.deployments.items():
             views[model].append(
                 BackendView(
@@ -68,7 +70,7 @@ def snapshot(
                     info.substrate,
                     model,
                     deployment.context_tokens,
-                    deployment.capabilities,
+                    deployment.capabilities | also,
                     deployment.profile,
                     cost.forecast(rates[each.name], deployment.profile),
                     drained.get(each.name, each.drained),

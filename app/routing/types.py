@@ -23,6 +23,13 @@ class Slo(NamedTuple):
     e2e_s: float | None = None
 
 
+SEVERAL: frozenset[Capability] = frozenset({"n"})
+"""What a request for several choices needs."""
+
+COMPLETIONS: frozenset[Capability] = frozenset({"completions"})
+"""What a request for a text completion needs: not every service has an address for them."""
+
+
 class RouteRequest(NamedTuple):
     """What the decision may know of a request.
 

@@ -24,7 +24,7 @@ from backends.types import (
     LiveTimeouts,
     Usage,
 )
-from backends.upstream.dialects.base import WHOLE_TYPE, Dialect, Service
+from backends.upstream.dialects.base import WHOLE_TYPE, Dialect, Outgoing, Service
 from backends.upstream.dialects.refusals import shown
 from backends.upstream.sse import EventTooLong
 from backends.upstream.transport import Request, Response, Transport
@@ -112,14 +112,13 @@ class LiveBackend:
         if transport is not None:
             await transport.aclose()
 
-    async def send(self, generation: LiveGeneration, request: GenerationRequest, upstream_model: str) -> Response:
+    async def send(self, generation: LiveGeneration, request: GenerationRequest, asked: Outgoing) -> Response:
         """Put a request on the wire.
 
         Raises: BackendError.
         """
         timeouts = self.timeouts
         transport = self.transport()
-        asked = self.dialect.outgoing(request, upstream_model, self.wall_s())
         self._running.add(generation)
         return await transport.send(
             Request(
@@ -285,9 +284,11 @@ class LiveGeneration:
         if self._request.endpoint not in self._backend.dialect.endpoints:
             what = f"{self._backend.info.name} has no endpoint for a request of this kind ({self._request.endpoint})"
             raise Unsupported(what, "model")
+        # What cannot be said in the service's words is refused here, with nothing sent.
+        asked = self._backend.dialect.outgoing(self._request, self._upstream_model, self._backend.wall_s())
         self._answers.sent = True  # whether a request that ends before its answer got there, nobody can say
         try:
-            response = await self._backend.send(self, self._request, self._upstream_model)
+            response = await self._backend.send(self, self._request, asked)
         except (Saturated, Unavailable):
             self._answers.sent = False
             raise

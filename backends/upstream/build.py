@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from backends.clock import Clock
 from backends.datasheet import Datasheets
@@ -37,6 +38,7 @@ def live(
         chip=spec.chip,
         chips=spec.chips,
         deployments=deployments(spec, sheets, substrate, traits),
+        endpoints=dialect.endpoints,
     )
 
     def new_transport() -> Transport:
@@ -64,7 +66,10 @@ def deployments(
 
     Raises: UnknownFigure; DoesNotFit; BackendConfigError.
     """
-    return {each.model: _deployment(spec, each, sheets, substrate, traits) for each in spec.deployments}
+    # What the wire cannot ask for, no model behind it has: such requests go elsewhere rather than be refused.
+    lacks = dialects.named(spec.dialect or dialects.DEFAULT).lacks
+    able = [replace(each, capabilities=each.capabilities - lacks) for each in spec.deployments]
+    return {each.model: _deployment(spec, each, sheets, substrate, traits) for each in able}
 
 
 def _deployment(

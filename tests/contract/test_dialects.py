@@ -18,7 +18,7 @@ from backends.errors import BackendError, StreamCut
 from backends.types import ChoiceEnd, Event, GenerationRequest, TokenChunk, Usage
 from backends.upstream import dialects
 from backends.upstream.dialects.base import Answers, Aws, Dialect, Service
-from tests.frames import framed
+from tests.frames import framed, message
 
 FOLDER = Path(__file__).parent / "shapes"
 NAMES = dialects.names()
@@ -117,6 +117,8 @@ def test_a_stream(name: str, pieces: int) -> None:
     raw = b"".join(event.raw or b"" for event in events).decode()
     for field in shape.get("passed_on", ()):
         assert f'"{field}"' in raw
+    for frame in raw.split("\n\n")[:1] if raw else ():
+        assert json.loads(frame.removeprefix("data: "))["id"], "the id of all chunks, ours too"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -152,6 +154,41 @@ def test_an_error_midway_is_a_cut_and_before_anything_a_refusal(name: str) -> No
     with pytest.raises(BackendError) as raised:
         streamed(name, failing[-1:])
     assert not isinstance(raised.value, StreamCut)
+
+
+@pytest.mark.parametrize(
+    ("told", "usage"),
+    [
+        ({"completion_tokens": 5, "total_tokens": 12}, Usage(7, 0, 5)),
+        ({"completion_tokens": 5, "total_tokens": 32}, Usage(7, 0, 5, 20)),
+        ({"completion_tokens": 0, "total_tokens": 67, "completion_tokens_details": {"reasoning_tokens": 60}},
+         Usage(7, 0, 0, 60)),
+        ({"completion_tokens": 25, "total_tokens": 32, "completion_tokens_details": {"reasoning_tokens": 20}},
+         Usage(7, 0, 5, 20)),
+        # More than was thought: tokens of tools, which nobody generated.
+        ({"completion_tokens": 5, "total_tokens": 42, "completion_tokens_details": {"reasoning_tokens": 20}},
+         Usage(7, 0, 5, 20)),
+        ({"total_tokens": 27}, Usage(7, 0, 0, 20)),
+    ],
+)  # fmt: skip
+def test_what_gemini_thought_is_found_in_the_total(told: dict[str, Any], usage: Usage) -> None:
+    answers = dialect_of("vertex").answers(request_of("vertex", stream=False), "up")
+    answers.whole(json.dumps({**SHAPES["vertex"]["whole"], "usage": {"prompt_tokens": 7, **told}}).encode())
+    assert answers.usage() == usage
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_an_exception_among_sagemakers_pieces_comes_behind_what_was_said(before: int) -> None:
+    """Read in one piece, all of it."""
+    failing = message({":message-type": "exception", ":exception-type": "ModelStreamError"}, b'{"Message":"out"}')
+    stream = framed("sagemaker", SHAPES["sagemaker"]["stream"][:before]) + failing
+    dialect = dialect_of("sagemaker")
+    answers = dialect.answers(request_of("sagemaker"), "up")
+    *said_frames, last = dialect.frames().feed(stream)
+    events = [event for frame in said_frames for event in answers.chunk(frame)]
+    assert bool(said(events)[0]) == bool(before)
+    with pytest.raises(StreamCut if before else errors.Unavailable, match="ModelStreamError"):
+        answers.chunk(last)
 
 
 @pytest.mark.parametrize(("name", "place"), ERRORS)

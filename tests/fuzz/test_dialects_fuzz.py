@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.api import schemas
+from app.errors import ApiError
 from backends.errors import BackendError
 from backends.types import Event
 from tests.contract.test_dialects import NAMES, SHAPES, dialect_of, request_of
@@ -93,6 +95,58 @@ def test_any_answer_in_one_piece_and_any_refusal(name: str, data: st.DataObject)
     usage = answers.usage()
     assert min(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, usage.reasoning_tokens) >= 0
     assert str(dialect.refusal(422, {}, text, 0.0))
+
+
+ASKED: dict[str, Any] = {
+    "model": "public",
+    "messages": [
+        {"role": "system", "content": [{"type": "text", "text": "be brief"}]},
+        {"role": "user", "content": [
+            {"type": "text", "text": "look"},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+            {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AAAA"}}]},
+        {"role": "assistant", "content": None, "reasoning_content": "so", "reasoning_signature": "sig",
+         "tool_calls": [{"id": "t1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}]},
+        {"role": "tool", "tool_call_id": "t1", "content": "rain"},
+    ],
+    "tools": [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}],
+    "tool_choice": {"type": "function", "function": {"name": "f"}},
+    "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}},
+    "parallel_tool_calls": False,
+    "reasoning_effort": "high",
+    "metadata": {"user_id": "u"},
+    "stop": ["x"],
+    "logprobs": False,
+}  # fmt: skip
+OTHERS = SCALARS | st.sampled_from([[], {}, [7], ["x"], {"x": 7}, "[1]", "{", "data:x", "none"])
+
+
+def changed(value: Any) -> st.SearchStrategy[Any]:
+    """A value of which one part, at any depth, is another, or gone."""
+    if isinstance(value, list) and value:
+        return st.integers(0, len(value) - 1).flatmap(
+            lambda at: (changed(value[at]) | OTHERS).map(lambda new: [*value[:at], new, *value[at + 1 :]])
+        )
+    if not isinstance(value, dict) or not value:
+        return OTHERS
+    gone = st.sampled_from(sorted(value)).map(lambda key: {name: value[name] for name in value if name != key})
+    return gone | st.sampled_from(sorted(value)).flatmap(
+        lambda key: (changed(value[key]) | OTHERS).map(lambda new: {**value, key: new})
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(body=changed(ASKED))
+@settings(deadline=None, max_examples=200)
+def test_whatever_the_gateway_lets_in_goes_out_or_is_refused(name: str, body: dict[str, Any]) -> None:
+    text = json.dumps(body).encode()
+    try:
+        schemas.decode_chat(text)
+    except ApiError:
+        return
+    with contextlib.suppress(BackendError):
+        sent = dialect_of(name).outgoing(request_of(name)._replace(body=text), "up", 1.7e9)
+        assert isinstance(json.loads(sent.body), dict)
 
 
 RECORDED = (

@@ -14,6 +14,7 @@ import msgspec
 
 from backends.errors import BackendError, ContextExceeded, Saturated, StreamCut, Unavailable
 from backends.types import (
+    Capability,
     ChoiceEnd,
     Endpoint,
     Event,
@@ -43,6 +44,7 @@ REASONS: Mapping[str, FinishReason] = {
 _STATUSES = {
     "invalid_request_error": 400,
     "authentication_error": 401,
+    "billing_error": 402,
     "permission_error": 403,
     "not_found_error": 404,
     "request_too_large": 413,
@@ -51,6 +53,7 @@ _STATUSES = {
     "overloaded_error": OVERLOADED,
 }
 _TOO_LONG = ("prompt is too long", "exceed context limit")
+_NO_CREDIT = "credit balance is too low"
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -61,6 +64,7 @@ class Anthropic:
 
     endpoints: ClassVar[frozenset[Endpoint]] = frozenset({"chat"})
     stream_type: ClassVar[str] = STREAM_TYPE
+    lacks: ClassVar[frozenset[Capability]] = frozenset({"n", "logprobs", "embeddings"})
     lists_models: ClassVar[bool] = True
     versioned: ClassVar[bool] = True
 
@@ -216,6 +220,8 @@ def _refusal(service: Service, status: int, headers: Mapping[str, str], body: by
     meant = refusal(service.name, status, headers, body, wall_s, service.api_key)
     if status == OVERLOADED:
         return Saturated(str(meant), retry_after_s(headers, wall_s), told=True)
+    if status == 400 and _NO_CREDIT in str(meant):  # the operator's account, though it is said like a client's fault
+        return Unavailable(str(meant))
     if status == 400 and any(words in str(meant) for words in _TOO_LONG):
         return ContextExceeded(str(meant), "messages", "context_length_exceeded")
     return meant

@@ -10,65 +10,79 @@
     max_tokens                               as planned, or `MAX_TOKENS`
 
 Other fields go on as they are, but for those that Anthropic refuses: what changes the answer is refused here by name
-(`n`, `logprobs`, ...), what only tunes it is dropped.
+(`n`, `logprobs`, ...), what only tunes it is dropped. The gateway has looked at a body's outline only, so what stands
+deeper and is of no use here is refused by its place, as OpenAI would.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from backends.errors import RequestRefused, Unsupported
 
 MAX_TOKENS = 4096
 TRANSLATED = frozenset(
     "messages tools tool_choice parallel_tool_calls stop user response_format reasoning_effort max_tokens "
-    "max_completion_tokens".split()
+    "max_completion_tokens metadata".split()
 )
 DROPPED = frozenset(
     "seed frequency_penalty presence_penalty logit_bias store service_tier stream_options verbosity prompt_cache_key "
     "safety_identifier priority min_tokens ignore_eos".split()
 )
 REFUSED = ("logprobs", "top_logprobs", "functions", "function_call", "audio", "modalities", "prediction")
+_MEANS_NOTHING: tuple[Any, ...] = (None, False, 0, [], ["text"])
+"""Values of a refused field that ask for what is done anyhow; `["text"]` is what `modalities` usually are."""
+
 _EFFORTS = {"minimal": "low", "none": None}
+
+_decode = msgspec.json.Decoder().decode
 
 
 def messages_body(chat: Mapping[str, Any], model: str, max_tokens: int | None) -> dict[str, Any]:
     """Raises: Unsupported, RequestRefused: each names the field."""
     for name in REFUSED:
-        if chat.get(name):
+        if chat.get(name) not in _MEANS_NOTHING:
             raise Unsupported(f"'{name}' is not known to this service", name)
     if (chat.get("n") or 1) != 1:
         raise Unsupported("'n' other than 1 is not known to this service", "n")
-    fields = {name: value for name, value in chat.items() if name not in TRANSLATED | DROPPED and name != "n"}
-    fields = {name: value for name, value in fields.items() if value is not None}
-    system, turns = _turns(chat.get("messages") or [])
+    ours = TRANSLATED | DROPPED | {*REFUSED, "n"}
+    fields = {name: value for name, value in chat.items() if name not in ours and value is not None}
+    system, turns = _turns(_listing(chat.get("messages"), "messages"))
     fields |= {"model": model, "max_tokens": max_tokens or MAX_TOKENS, "messages": turns}
     if system:
         fields["system"] = system
     if chat.get("tools"):
-        fields["tools"] = [_tool(place, tool) for place, tool in enumerate(chat["tools"])]
+        fields["tools"] = [
+            _tool(tool, f"tools[{place}]") for place, tool in enumerate(_listing(chat["tools"], "tools"))
+        ]
         if choice := _choice(chat.get("tool_choice"), chat.get("parallel_tool_calls")):
             fields["tool_choice"] = choice
     if stops := chat.get("stop"):
         fields["stop_sequences"] = [stops] if isinstance(stops, str) else stops
-    if chat.get("user"):
-        fields["metadata"] = {"user_id": chat["user"]}
+    # Of OpenAI's free metadata Anthropic takes this one alone.
+    if user := chat.get("user") or _object(chat.get("metadata"), "metadata").get("user_id"):
+        fields["metadata"] = {"user_id": user}
     if config := _output_config(chat):
         fields["output_config"] = config
     return fields
 
 
-def _turns(messages: Iterable[Mapping[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+def _turns(messages: list[Any]) -> tuple[str, list[dict[str, Any]]]:
     """The system prompt, and turns by the other two roles in their order; neighbours of one role become one turn."""
     system: list[str] = []
     turns: list[dict[str, Any]] = []
-    for place, message in enumerate(messages):
-        role, at = message.get("role"), f"messages[{place}]"
+    for place, given in enumerate(messages):
+        at = f"messages[{place}]"
+        message = _object(given, at)
+        role = message.get("role")
         if role in ("system", "developer"):
-            system.append(_text(message.get("content")))
+            system += [block["text"] for block in _blocks(message.get("content"), f"{at}.content", only_text=True)]
             continue
+        if role not in ("user", "assistant", "tool"):
+            raise Unsupported(f"'{at}.role': '{role}' is not known to this service", f"{at}.role")
         blocks = _assistant(message, at) if role == "assistant" else _user(message, at)
         said_by = "assistant" if role == "assistant" else "user"
         if turns and turns[-1]["role"] == said_by:
@@ -84,15 +98,20 @@ def _assistant(message: Mapping[str, Any], at: str) -> list[dict[str, Any]]:
         thought = message.get("reasoning_content") or ""
         blocks.append({"type": "thinking", "thinking": thought, "signature": message["reasoning_signature"]})
     blocks += _blocks(message.get("content"), f"{at}.content")
-    for place, call in enumerate(message.get("tool_calls") or ()):
-        function = call.get("function") or {}
-        try:
-            given = json.loads(function.get("arguments") or "{}")
-        except ValueError:
-            field = f"{at}.tool_calls[{place}].function.arguments"
-            raise RequestRefused(f"'{field}' is not valid JSON", field, "invalid_value") from None
-        blocks.append({"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": given})
+    for place, given in enumerate(_listing(message.get("tool_calls"), f"{at}.tool_calls")):
+        call_at = f"{at}.tool_calls[{place}]"
+        call = _object(given, call_at)
+        function = _object(call.get("function"), f"{call_at}.function")
+        arguments = _arguments(function.get("arguments"), f"{call_at}.function.arguments")
+        blocks.append({"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": arguments})
     return blocks
+
+
+def _arguments(given: Any, at: str) -> Mapping[str, Any]:
+    try:
+        return _object(_decode(_string(given, at) or "{}"), at)
+    except (msgspec.DecodeError, RecursionError):
+        raise RequestRefused(f"'{at}' is not valid JSON", at, "invalid_value") from None
 
 
 def _user(message: Mapping[str, Any], at: str) -> list[dict[str, Any]]:
@@ -102,23 +121,30 @@ def _user(message: Mapping[str, Any], at: str) -> list[dict[str, Any]]:
     return blocks
 
 
-def _blocks(content: Any, at: str) -> list[dict[str, Any]]:
+def _blocks(content: Any, at: str, *, only_text: bool = False) -> list[dict[str, Any]]:
     """Anthropic takes no empty text."""
-    if not content:
-        return []
     if isinstance(content, str):
-        return [{"type": "text", "text": content}]
-    return [_block(part, f"{at}[{place}]") for place, part in enumerate(content)]
+        return [{"type": "text", "text": content}] if content else []
+    listed = [_block(part, f"{at}[{place}]", only_text) for place, part in enumerate(_listing(content, at))]
+    return [block for block in listed if block.get("text") != ""]
 
 
-def _block(part: Mapping[str, Any], at: str) -> dict[str, Any]:
+def _block(given: Any, at: str, only_text: bool) -> dict[str, Any]:
+    part = _object(given, at)
     kind = part.get("type")
     if kind in ("text", "input_text", "refusal"):
-        return {"type": "text", "text": part.get("text") or part.get("refusal") or ""}
-    if kind == "image_url":
-        return {"type": "image", "source": _source((part.get("image_url") or {}).get("url") or "", at)}
-    if kind == "file" and (data := (part.get("file") or {}).get("file_data")):
-        return {"type": "document", "source": _source(data, at), "title": part["file"].get("filename")}
+        return {"type": "text", "text": _string(part.get("text") or part.get("refusal"), at)}
+    if kind == "image_url" and not only_text:
+        url = _string(_object(part.get("image_url"), f"{at}.image_url").get("url"), f"{at}.image_url.url")
+        return {"type": "image", "source": _source(url, at)}
+    file = _object(part.get("file"), f"{at}.file")
+    if kind == "file" and file.get("file_data") and not only_text:
+        data = _string(file["file_data"], f"{at}.file.file_data")
+        return {
+            "type": "document",
+            "source": _source(data, at),
+            "title": _string(file.get("filename"), f"{at}.file.filename") or None,
+        }
     raise Unsupported(f"'{at}': parts of type '{kind}' are not known to this service", at)
 
 
@@ -126,18 +152,21 @@ def _source(url: str, at: str) -> dict[str, str]:
     if not url.startswith("data:"):
         return {"type": "url", "url": url}
     head, comma, data = url[5:].partition(",")
-    media_type, _, encoding = head.partition(";")
-    if not comma or encoding != "base64":
+    if not comma or not head.endswith(";base64"):
         raise RequestRefused(f"'{at}': a data URL must be base64", at, "invalid_value")
-    return {"type": "base64", "media_type": media_type, "data": data}
+    return {"type": "base64", "media_type": head.partition(";")[0], "data": data}
 
 
-def _tool(place: int, tool: Mapping[str, Any]) -> dict[str, Any]:
+def _tool(told: Any, at: str) -> dict[str, Any]:
+    tool = _object(told, at)
     if tool.get("type") != "function":
-        at = f"tools[{place}].type"
-        raise Unsupported(f"'{at}': tools of type '{tool.get('type')}' are not known to this service", at)
-    function = tool["function"]
-    given = {"name": function["name"], "input_schema": function.get("parameters") or {"type": "object"}}
+        raise Unsupported(f"'{at}.type': '{tool.get('type')}' is not known to this service", f"{at}.type")
+    function = _object(tool.get("function"), f"{at}.function")
+    name = _string(function.get("name"), f"{at}.function.name")
+    if not name:
+        field = f"{at}.function.name"
+        raise RequestRefused(f"'{field}' is required", field, "missing_required_parameter")
+    given: dict[str, Any] = {"name": name, "input_schema": function.get("parameters") or {"type": "object"}}
     return given | {name: function[name] for name in ("description", "strict") if function.get(name) is not None}
 
 
@@ -146,7 +175,7 @@ def _choice(choice: Any, parallel: bool | None) -> dict[str, Any] | None:
     if isinstance(choice, str):
         chosen = {"type": {"required": "any"}.get(choice, choice)}
     elif isinstance(choice, dict):
-        name = (choice.get("function") or {}).get("name")
+        name = _object(choice.get("function"), "tool_choice.function").get("name")
         if name is None:
             raise Unsupported("'tool_choice' other than a function's is not known to this service", "tool_choice")
         chosen = {"type": "tool", "name": name}
@@ -157,19 +186,37 @@ def _choice(choice: Any, parallel: bool | None) -> dict[str, Any] | None:
 
 def _output_config(chat: Mapping[str, Any]) -> dict[str, Any]:
     config: dict[str, Any] = {}
-    effort = chat.get("reasoning_effort")
-    if effort is not None and (known := _EFFORTS.get(effort, effort)) is not None:
+    effort = _string(chat.get("reasoning_effort"), "reasoning_effort")
+    if effort and (known := _EFFORTS.get(effort, effort)) is not None:
         config["effort"] = known
-    wanted = chat.get("response_format") or {}
+    wanted = _object(chat.get("response_format"), "response_format")
     if wanted.get("type") == "json_schema":
-        schema = (wanted.get("json_schema") or {}).get("schema") or {"type": "object"}
+        schema = _object(wanted.get("json_schema"), "response_format.json_schema").get("schema") or {"type": "object"}
         config["format"] = {"type": "json_schema", "schema": schema}
     elif wanted.get("type") == "json_object":
         raise Unsupported("'response_format': this service takes a schema, not `json_object`", "response_format")
     return config
 
 
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    return "\n".join(part.get("text") or "" for part in content or ())
+def _object(value: Any, at: str) -> Mapping[str, Any]:
+    """What stands there, an empty one if nothing does.
+
+    Raises: RequestRefused.
+    """
+    if value is None or isinstance(value, dict):
+        return value or {}
+    raise RequestRefused(f"'{at}' must be an object", at, "invalid_type")
+
+
+def _listing(value: Any, at: str) -> list[Any]:
+    """Raises: RequestRefused."""
+    if value is None or isinstance(value, list):
+        return value or []
+    raise RequestRefused(f"'{at}' must be an array", at, "invalid_type")
+
+
+def _string(value: Any, at: str) -> str:
+    """Raises: RequestRefused."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    raise RequestRefused(f"'{at}' must be a string", at, "invalid_type")

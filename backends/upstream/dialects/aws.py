@@ -9,6 +9,7 @@ event loop waits.
 from __future__ import annotations
 
 import json
+import re
 from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from backends.upstream.dialects.base import Aws, Outgoing, Service
 from backends.upstream.sse import EventTooLong
 
 STREAM_TYPE = "application/vnd.amazon.eventstream"
+_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d+")
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 
 
@@ -100,13 +102,15 @@ def _credentials(name: str, aws: Aws) -> Any:
 
 
 def _region_of(url: str) -> str | None:
-    """As in https://bedrock-runtime.us-east-1.amazonaws.com."""
-    parts = (urlsplit(url).hostname or "").split(".")
-    return parts[-3] if parts[-2:] == ["amazonaws", "com"] and len(parts) > 3 else None
+    """As in https://bedrock-runtime.us-east-1.amazonaws.com, a private endpoint's and China's included."""
+    host = urlsplit(url).hostname or ""
+    named = [part for part in host.split(".") if _REGION.fullmatch(part)] if ".amazonaws.com" in host else []
+    return named[0] if named else None
 
 
 def _botocore(name: str) -> Any:
     try:
-        return import_module(f"botocore.{name}")
+        import botocore  # type: ignore[import-untyped]  # said out loud, so that the rule of its home can be checked
     except ModuleNotFoundError:
         raise BackendConfigError("this dialect needs botocore: pip install 'turnout[aws]'") from None
+    return import_module(f"{botocore.__name__}.{name}")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import ClassVar, NamedTuple, Protocol
 
 from backends.errors import BackendError
-from backends.types import Endpoint, Event, GenerationRequest, Usage
+from backends.types import Capability, Endpoint, Event, GenerationRequest, Usage
 
 STREAM_TYPE, WHOLE_TYPE = "text/event-stream", "application/json"
 
@@ -89,6 +89,9 @@ class Dialect(Protocol):
 
     versioned: ClassVar[bool]
     """Whether `api_version` means anything."""
+
+    lacks: ClassVar[frozenset[Capability]]
+    """What its words cannot ask for, whatever is declared of the model: such requests are to go elsewhere."""
 
     lists_models: ClassVar[bool]
     """Whether a ping is answered with `{"data": [{"id": ...}]}` of what may be asked for."""

@@ -8,6 +8,7 @@ failing service.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -15,7 +16,7 @@ from urllib.parse import quote
 import msgspec
 
 from backends.errors import BackendError, ContextExceeded, Saturated, StreamCut, Unavailable, Unsupported
-from backends.types import ChoiceEnd, Endpoint, Event, FinishReason, GenerationRequest, Usage
+from backends.types import Capability, ChoiceEnd, Endpoint, Event, FinishReason, GenerationRequest, Usage
 from backends.upstream.dialects import aws
 from backends.upstream.dialects.anthropic_out import messages_body
 from backends.upstream.dialects.base import WHOLE_TYPE, Outgoing, Service
@@ -41,6 +42,10 @@ _STATUSES = {
     "modelTimeoutException": 504,
 }
 MODEL_ERROR = 424
+_NO_SUCH_MODEL = ("model identifier is invalid", "on-demand throughput", "doesn't support the model")
+"""How Converse says that a model's name is wrong: like a client's fault, and it is the operator's."""
+
+_NO_PART_OF_NAMES = re.compile(r"[^A-Za-z0-9 ()\[\]-]+")
 _NAMED = frozenset("model messages system max_tokens temperature top_p stop_sequences tools tool_choice stream".split())
 _LIMITS = {"maxTokens": "max_tokens", "temperature": "temperature", "topP": "top_p", "stopSequences": "stop_sequences"}
 _CHOICES = ("auto", "any")
@@ -54,6 +59,7 @@ class Bedrock:
 
     endpoints: ClassVar[frozenset[Endpoint]] = frozenset({"chat"})
     stream_type: ClassVar[str] = aws.STREAM_TYPE
+    lacks: ClassVar[frozenset[Capability]] = frozenset({"n", "logprobs", "json_schema", "embeddings"})
     lists_models: ClassVar[bool] = False
     versioned: ClassVar[bool] = False
 
@@ -135,7 +141,7 @@ def _block(block: Mapping[str, Any]) -> dict[str, Any]:
     form = source["media_type"].rpartition("/")[2]
     if kind == "image":
         return {"image": {"format": form, "source": {"bytes": source["data"]}}}
-    name = (block.get("title") or "document").rpartition(".")[0] or "document"
+    name = _NO_PART_OF_NAMES.sub("-", (block.get("title") or "").rpartition(".")[0]).strip() or "document"
     return {"document": {"format": form, "name": name, "source": {"bytes": source["data"]}}}
 
 
@@ -241,6 +247,9 @@ def _refusal(service: Service, status: int, headers: Mapping[str, str], body: by
         return Unavailable(str(meant))
     if status == 400 and "too long" in str(meant):
         return ContextExceeded(str(meant), "messages", "context_length_exceeded")
-    if status == 400 and "ThrottlingException" in headers.get("x-amzn-errortype", ""):
+    kind = headers.get("x-amzn-errortype", "")
+    if status == 400 and ("ThrottlingException" in kind or "ServiceQuotaExceeded" in kind):
         return Saturated(str(meant), 1.0, told=True)
+    if status == 400 and any(words in str(meant) for words in _NO_SUCH_MODEL):
+        return Unavailable(f"{meant} (check its upstream_model)")
     return meant

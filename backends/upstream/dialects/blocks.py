@@ -58,5 +58,6 @@ class Blocks:
 
     def _chunk(self, text: str, tool: ToolCallPart | None = None, thought: Thought | None = None) -> TokenChunk:
         self.begun = True
-        self.said += 1 if text else 0
+        # A piece holds several tokens, and what breaks off is billed by this.
+        self.said += max(1, len(text) // CHARACTERS_PER_TOKEN) if text else 0
         return TokenChunk(0, text, 1, None, tool is None and thought is None, tool, thought)

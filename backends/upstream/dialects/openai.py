@@ -7,14 +7,14 @@ passed on as they came (`raw`), but for the model's name and for usage, which th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import msgspec
 from msgspec import Raw, Struct
 
 from backends.errors import BackendError, StreamCut, Unavailable
-from backends.types import ChoiceEnd, Endpoint, Event, FinishReason, GenerationRequest, TokenChunk, Usage
+from backends.types import Capability, ChoiceEnd, Endpoint, Event, FinishReason, GenerationRequest, TokenChunk, Usage
 from backends.upstream.dialects.base import STREAM_TYPE, WHOLE_TYPE, Outgoing, Service, rooted
 from backends.upstream.dialects.counts import CHARACTERS_PER_TOKEN, count, disjoint
 from backends.upstream.dialects.refusals import refusal, shown
@@ -26,6 +26,7 @@ PATHS: Mapping[Endpoint, str] = {
     "embedding": "/embeddings",
 }
 DONE = b"[DONE]"
+Refused = Callable[[int, Mapping[str, str], bytes, float], BackendError]
 
 _REASONS: Mapping[str, FinishReason] = {
     "stop": "stop",
@@ -99,6 +100,7 @@ class OpenAI:
 
     endpoints: ClassVar[frozenset[Endpoint]] = frozenset(PATHS)
     stream_type: ClassVar[str] = STREAM_TYPE
+    lacks: ClassVar[frozenset[Capability]] = frozenset()
     lists_models: ClassVar[bool] = True
     versioned: ClassVar[bool] = False
     root: ClassVar[str] = "/v1"
@@ -142,7 +144,7 @@ class OpenAI:
         return Decoder()
 
     def answers(self, request: GenerationRequest, upstream_model: str) -> Answers:
-        return Answers(self.service.name, request, request.model, upstream_model, self.service.api_key)
+        return Answers(self.service.name, request, request.model, upstream_model, self.service.api_key, self.refusal)
 
 
 DIALECT = OpenAI
@@ -155,18 +157,27 @@ class Answers:
     """
 
     def __init__(
-        self, name: str, request: GenerationRequest, model: str, upstream_model: str, api_key: str | None
+        self,
+        name: str,
+        request: GenerationRequest,
+        model: str,
+        upstream_model: str,
+        api_key: str | None,
+        refused: Refused | None = None,
     ) -> None:
+        """`refused` is what an error in place of the first chunk means, if that is not OpenAI's way."""
         self.sent = False
         self.begun = False
         self.done = False
         self._name = name
         self._request = request
         self._api_key = api_key
+        self._refused = refused
         self._rename = None if model == upstream_model else _encode(model)
         self._open = set(range(request.choices))
         self._said = 0
         self._held = b""
+        self._aside = b""
         self._usage: Usage | None = None
 
     def usage(self) -> Usage:
@@ -198,8 +209,12 @@ class Answers:
         events: list[Event] = []
         for choice in body.choices or ():
             events += self._events_of(choice, choice.delta or {}, 1)
-        if body.choices or body.prompt_filter_results:
-            self._attach(events, self._frame(data, body))
+        if body.choices:
+            aside, self._aside = self._aside, b""
+            self._attach(events, self._frame(data, body) + aside)
+        elif body.prompt_filter_results and len(self._aside) + len(data) <= MAX_HELD_BYTES:
+            # It has no id, and as the first chunk it would give that to those that are written here: so it goes second.
+            self._aside += self._frame(data, body)
         return events
 
     def whole(self, data: bytes) -> list[Event]:
@@ -277,7 +292,10 @@ class Answers:
         self.sent = False  # a refusal, only said late
         code = error.get("code") if isinstance(error, dict) else None
         status = code if isinstance(code, int) and 400 <= code < 600 else 500
-        return refusal(self._name, status, {}, _encode({"error": error}), 0.0, self._api_key)
+        body = _encode({"error": error})
+        if self._refused is not None:
+            return self._refused(status, {}, body, 0.0)
+        return refusal(self._name, status, {}, body, 0.0, self._api_key)
 
     def _events_of(self, choice: _Choice, said: Mapping[str, Any], tokens: int) -> list[Event]:
         index = choice.index

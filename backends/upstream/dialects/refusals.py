@@ -2,6 +2,7 @@
 
 400 413 422 and other 4xx       RequestRefused with that status; ContextExceeded where the code or the text says so
 401 403                         Unavailable: the operator's key is wrong, not the client
+402                             Unavailable: the operator's account is empty
 404                             Unavailable: address and model's name are the operator's too
 408 504                         BackendTimeout
 429                             Saturated, with retry-after-ms or Retry-After
@@ -13,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import msgspec
 
@@ -42,6 +44,8 @@ def refusal(
     if status in (401, 403):
         # What it said may show a part of the key, and this reaches clients.
         return Unavailable(f"{name} refused the gateway's credentials with {status}: check its api_key")
+    if status == 402:
+        return Unavailable(f"{text} (status 402: check its account)")
     if status == 404:
         return Unavailable(f"{text} (status 404: check its url and upstream_model)")
     if status in (408, 504):
@@ -58,13 +62,9 @@ def refusal(
 
 def _error_text(body: bytes) -> tuple[str, str | None, str | None]:
     """(message, code, param) of an error body, whatever it looks like; not yet fit to be `shown`."""
-    try:
-        said = _anything(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    error = _error(body)
+    if error is None:
         return body.decode("utf-8", "replace").strip(), None, None
-    if isinstance(said, list) and len(said) == 1:  # as Google puts it
-        said = said[0]
-    error = said.get("error", said) if isinstance(said, dict) else said
     if not isinstance(error, dict):
         return str(error), None, None
     message = error.get("message") or error.get("detail") or error
@@ -76,8 +76,25 @@ def _error_text(body: bytes) -> tuple[str, str | None, str | None]:
     )
 
 
-def retry_after_s(headers: Mapping[str, str], wall_s: float) -> float:
-    """When to come back: retry-after-ms, Retry-After in seconds or as a date, else a second."""
+def error_fields(body: bytes) -> Mapping[str, Any]:
+    """What an error body has beside its words; empty where it has none."""
+    error = _error(body)
+    return error if isinstance(error, dict) else {}
+
+
+def _error(body: bytes) -> Any:
+    """The error in a body, in whatever it is wrapped; None for what is no JSON."""
+    try:
+        said = _anything(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if isinstance(said, list) and len(said) == 1:  # as Google puts it
+        said = said[0]
+    return said.get("error", said) if isinstance(said, dict) else said
+
+
+def retry_after_s(headers: Mapping[str, str], wall_s: float, unsaid_s: float = 1.0) -> float:
+    """When to come back: retry-after-ms, Retry-After in seconds or as a date, else `unsaid_s`."""
     for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         text = headers.get(name)
         if text is None:
@@ -90,4 +107,4 @@ def retry_after_s(headers: Mapping[str, str], wall_s: float) -> float:
             return min(MAX_RETRY_AFTER_S, max(0.0, parsedate_to_datetime(text).timestamp() - wall_s))
         except (ValueError, TypeError):
             continue
-    return 1.0
+    return unsaid_s

@@ -7,13 +7,13 @@ container says is wrong comes as a 424 with its status and its words within.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import msgspec
 
-from backends.errors import BackendError, StreamCut
-from backends.types import Endpoint, GenerationRequest
+from backends.errors import BackendConfigError, BackendError
+from backends.types import Capability, Endpoint, GenerationRequest
 from backends.upstream.dialects import aws
 from backends.upstream.dialects.base import WHOLE_TYPE, Outgoing, Service
 from backends.upstream.dialects.openai import Answers, request_body
@@ -37,10 +37,13 @@ class SageMaker:
 
     endpoints: ClassVar[frozenset[Endpoint]] = frozenset({"chat"})
     stream_type: ClassVar[str] = aws.STREAM_TYPE
+    lacks: ClassVar[frozenset[Capability]] = frozenset({"embeddings"})
     lists_models: ClassVar[bool] = False
     versioned: ClassVar[bool] = False
 
     def __init__(self, service: Service) -> None:
+        if service.api_key is not None:
+            raise BackendConfigError(f"{service.name}: SageMaker knows no API keys: say `aws`, or set it up outside")
         self._service = service
         self._signer = aws.Signer(service, "sagemaker")
 
@@ -68,7 +71,7 @@ class SageMaker:
         return refusal(self._service.name, status, headers, body, wall_s, self._service.api_key)
 
     def frames(self) -> _Frames:
-        return _Frames(self._service.name)
+        return _Frames()
 
     def answers(self, request: GenerationRequest, upstream_model: str) -> Answers:
         return Answers(self._service.name, request, request.model, upstream_model, self._service.api_key)
@@ -78,19 +81,25 @@ DIALECT = SageMaker
 
 
 class _Frames:
-    """The container's stream out of Amazon's frames."""
+    """The container's stream out of Amazon's frames. An exception among them becomes an error chunk as OpenAI's wire
+    has it, behind what came before it."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self) -> None:
         self._outer = aws.Frames()
         self._inner = Decoder()
 
     def feed(self, piece: bytes) -> list[bytes]:
-        """Raises: EventTooLong; StreamCut for an exception in place of a piece."""
+        """Raises: EventTooLong."""
         frames: list[bytes] = []
         for event in self._outer.events(piece):
             if event.headers.get(":message-type") != "event":
-                kind = event.headers.get(":exception-type") or event.headers.get(":error-code")
-                raise StreamCut(f"{self._name} broke off: {kind}")
-            frames += self._inner.feed(event.payload)
+                frames.append(_failure(event.headers, event.payload))
+            else:
+                frames += self._inner.feed(event.payload)
         return frames
+
+
+def _failure(headers: Mapping[str, Any], payload: bytes) -> bytes:
+    kind = headers.get(":exception-type") or headers.get(":error-code")
+    said = payload.decode("utf-8", "replace") or headers.get(":error-message") or "no reason given"
+    return msgspec.json.encode({"error": {"message": f"{kind}: {said}", "code": 500}})

@@ -16,11 +16,12 @@ from backends.errors import (
     Saturated,
     StreamCut,
     Unavailable,
+    Unsupported,
 )
-from backends.types import TokenChunk, Usage
+from backends.types import Capability, TokenChunk, Usage
 from backends.upstream.transport import FakeReply, FakeTransport, Request
 from tests.unit.upstream.test_openai_dialect import asked, play, rig
-from tests.upstreams import JSON, delta, live_backend, sse, timeouts
+from tests.upstreams import JSON, MODEL, delta, live_backend, sse, timeouts
 
 PROMPT_ONLY = Usage(2, 0, 0, 0, estimated=True)
 ROLE = sse(delta("", role="assistant"), done=False)
@@ -65,6 +66,22 @@ async def test_what_ran_out_of_time_is_billed_and_what_was_refused_is_not(reply:
     _, generation, failure = await play(reply)
     assert failure is not None
     assert generation.usage() == billed
+
+
+async def test_what_cannot_be_said_in_the_services_words_is_neither_sent_nor_billed() -> None:
+    backend, transport = await rig(dialect="anthropic")
+    generation = backend.generate(asked(body=b'{"messages":[],"logprobs":true}'))
+    with pytest.raises(Unsupported):
+        await anext(generation)
+    assert (transport.requests, backend.snapshot().running, generation.usage()) == ([], 0, Usage())
+
+
+async def test_a_wire_without_words_for_it_takes_a_capability_away() -> None:
+    declared = frozenset[Capability]({"n", "logprobs", "tools"})
+    for dialect, left in (("openai", declared), ("anthropic", {"tools"}), ("groq", {"tools"}), ("vertex", declared)):
+        backend = live_backend(dialect=dialect, capabilities=declared)
+        assert backend.info.deployments[MODEL].capabilities == left
+        assert ("completion" in backend.info.endpoints) == (dialect == "openai")
 
 
 @pytest.mark.parametrize(

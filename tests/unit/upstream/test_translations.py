@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from backends.errors import RequestRefused, Unsupported
+from backends.errors import BackendConfigError, RequestRefused, Unsupported
 from backends.types import ChoiceEnd, GenerationRequest, Thought, TokenChunk, ToolCallPart
 from backends.upstream.dialects.anthropic_out import messages_body
 from backends.upstream.dialects.base import Aws, Service
@@ -97,12 +97,46 @@ def test_as_converse() -> None:
          RequestRefused, "messages[0].content[0]"),
         ({"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]},
          RequestRefused, "messages[0].tool_calls[0].function.arguments"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "[1]"}}]}]},
+         RequestRefused, "messages[0].tool_calls[0].function.arguments"),
+        ({"messages": [{"role": "assistant", "tool_calls": [7]}]}, RequestRefused, "messages[0].tool_calls[0]"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "https://x/y.png"}]}]},
+         RequestRefused, "messages[0].content[0].image_url"),
+        ({"messages": [{"role": "system", "content": [{"type": "image_url", "image_url": {"url": "https://x"}}]}]},
+         Unsupported, "messages[0].content[0]"),
+        ({"messages": [{"role": "function", "name": "f", "content": "x"}]}, Unsupported, "messages[0].role"),
+        ({"tools": ["f"]}, RequestRefused, "tools[0]"),
+        ({"tools": [{"type": "function"}]}, RequestRefused, "tools[0].function.name"),
+        ({"tool_choice": {"type": "function", "function": "f"}}, RequestRefused, "tool_choice.function"),
+        ({"reasoning_effort": ["high"]}, RequestRefused, "reasoning_effort"),
+        ({"response_format": {"type": "json_schema", "json_schema": "x"}}, RequestRefused,
+         "response_format.json_schema"),
+        ({"modalities": ["text", "audio"]}, Unsupported, "modalities"),
     ],
 )  # fmt: skip
 def test_what_there_are_no_words_for_is_named(fields: dict[str, Any], error: type[Exception], param: str) -> None:
     with pytest.raises(error) as raised:
         messages_body({**CHAT, **fields}, "up", None)
     assert getattr(raised.value, "param") == param  # noqa: B009 - of either class
+
+
+@pytest.mark.parametrize(
+    ("fields", "goes_on"),
+    [
+        ({"logprobs": False, "top_logprobs": 0, "functions": [], "modalities": ["text"], "n": 1}, {}),
+        ({"metadata": {"team": "a"}}, {}),
+        ({"metadata": {"team": "a", "user_id": "u"}}, {"metadata": {"user_id": "u"}}),
+        ({"response_format": {"type": "text"}, "tool_choice": "auto", "reasoning_effort": "none"}, {}),
+    ],
+)
+def test_what_asks_for_nothing_is_no_reason_to_refuse(fields: dict[str, Any], goes_on: dict[str, Any]) -> None:
+    asked = {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}, {"type": "text", "text": "hi"}]}]}
+    assert messages_body({**asked, **fields}, "up", 9) == {
+        "model": "up",
+        "max_tokens": 9,
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}],
+        **goes_on,
+    }
 
 
 @pytest.mark.parametrize(
@@ -138,6 +172,34 @@ def test_a_call_and_a_thought_of_converse_are_events() -> None:
         ChoiceEnd(0, "tool_calls"),
     ]
     answers.end()
+
+
+def test_a_document_of_converse_has_a_name_that_it_takes() -> None:
+    file = {"filename": "Q3_report/final.v2.pdf", "file_data": "data:application/pdf;base64,AAAA"}
+    chat = {"messages": [{"role": "user", "content": [{"type": "file", "file": file}]}]}
+    assert converse(messages_body(chat, "up", 9))["messages"][0]["content"] == [
+        {"document": {"format": "pdf", "name": "Q3-report-final-v2", "source": {"bytes": "AAAA"}}}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("host", "region"),
+    [
+        ("bedrock-runtime.us-east-1.amazonaws.com", "us-east-1"),
+        ("bedrock-runtime-fips.us-gov-west-1.amazonaws.com", "us-gov-west-1"),
+        ("vpce-0a1b-2c.bedrock-runtime.eu-central-1.vpce.amazonaws.com", "eu-central-1"),
+        ("bedrock-runtime.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+    ],
+)
+def test_the_region_stands_in_the_address(host: str, region: str) -> None:
+    service = Service("up", f"https://{host}", aws=Aws(None, "AK", "SK"))
+    sent = Bedrock(service).outgoing(GenerationRequest("r", "chat", "m", ("hi",)), "a", 0.0)
+    assert f"/{region}/bedrock/aws4_request" in sent.headers["authorization"]
+
+
+def test_without_a_region_it_is_asked_for() -> None:
+    with pytest.raises(BackendConfigError, match="region"):
+        Bedrock(Service("up", "https://gateway.internal", aws=Aws(None, "AK", "SK")))
 
 
 def test_an_api_key_takes_the_place_of_a_signature() -> None:
