@@ -16,14 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
 
 from backends.clock import Clock
 from backends.datasheet import Datasheets
-from backends.errors import BackendConfigError, BackendError, Unsupported
-from backends.types import BackendInfo, BackendSnapshot, GenerationRequest, LiveSpec, LocalServer
+from backends.errors import BackendConfigError, BackendError
+from backends.types import BackendInfo, BackendSnapshot, LiveSpec, LocalServer
 from backends.upstream import local_server
-from backends.upstream.backend import LiveBackend, LiveGeneration
+from backends.upstream.backend import LiveBackend
 from backends.upstream.build import deployments, dialect_of
 from backends.upstream.measuring import measure, told
 from backends.upstream.process import ServerProcess
@@ -47,8 +46,9 @@ def local(spec: LiveSpec, sheets: Datasheets, clock: Clock, command: Sequence[st
         raise BackendConfigError(f"{spec.name}: a local backend needs `server`")
     if len(spec.deployments) != 1:
         raise BackendConfigError(f"{spec.name}: one process serves one model: a backend for each")
+    # Of several answers to a request llama.cpp counts the tokens of one: what they cost, nobody could say.
     only = spec.deployments[0]
-    spec = replace(spec, deployments=(replace(only, capabilities=only.capabilities - {"n"}),))  # see OneAnswerOnly
+    spec = replace(spec, deployments=(replace(only, capabilities=only.capabilities - {"n"}),))
     if command is None:
         installed(server)
     # llama.cpp's server closes connections without a word, now and then under a request on its way: each has its own.
@@ -114,11 +114,6 @@ class LocalBackend(LiveBackend):
         except BackendError as error:
             raise BackendConfigError(str(error)) from None
 
-    def generate(self, request: GenerationRequest) -> LiveGeneration:
-        if request.choices > 1:
-            return OneAnswerOnly(self, request, None)
-        return super().generate(request)
-
     def snapshot(self) -> BackendSnapshot:
         waiting = 0 if self._slots is None else self._slots.waiting
         return BackendSnapshot(running=super().snapshot().running - waiting, waiting=waiting)
@@ -142,13 +137,6 @@ class LocalBackend(LiveBackend):
     def _behind_slots(self) -> SlotTransport:
         self._slots = SlotTransport(self._spec.name, self._connect(), self._server.slots, self._server.max_waiting)
         return self._slots
-
-
-class OneAnswerOnly(LiveGeneration):
-    """Of several answers to a request llama.cpp counts the tokens of one: what they cost, nobody could say."""
-
-    async def _open(self) -> NoReturn:
-        raise Unsupported(f"{self._backend.info.name} gives one answer to one prompt at a time", "n")
 
 
 def _options(spec: LiveSpec, server: LocalServer) -> list[str]:
