@@ -56,8 +56,7 @@ def local(spec: LiveSpec, sheets: Datasheets, clock: Clock, command: Sequence[st
     # By its file and with -P: what lies in the working directory is not imported.
     program = command or (sys.executable, "-P", str(Path(local_server.__file__)))
     arguments = [*program, *_options(spec, server)]
-    # No proxy of the environment's stands between a process and itself.
-    return LocalBackend(spec, server, sheets, arguments, lambda: HttpxTransport(spec.name, LOOPBACK, limits, {}), clock)
+    return LocalBackend(spec, server, sheets, arguments, lambda: HttpxTransport(spec.name, LOOPBACK, limits), clock)
 
 
 def installed(server: LocalServer) -> None:

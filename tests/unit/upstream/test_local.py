@@ -97,8 +97,7 @@ def running(pid: int) -> bool:
     return True
 
 
-async def test_it_answers_and_ends_with_the_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # is nobody's way to a process of one's own
+async def test_it_answers_and_ends_with_the_backend(tmp_path: Path) -> None:
     backend = backend_of(tmp_path)
     await backend.start()
     await backend.ping()
