@@ -376,7 +376,8 @@ class EmulatedGeneration:
         if request.endpoint == "embedding":  # reading the prompt is all the work, but for the step that ends it
             return vectors.answer(request, request.prompts[place])
         if self._structured is not None:
-            return self._structured.answer(request, request.prompts[place], choice, limit)
+            # A large schema takes a while: others have their turn.
+            return await asyncio.to_thread(self._structured.answer, request, request.prompts[place], choice, limit)
         whole = text.answer(request, request.prompts[place], choice, limit)
         if not request.stop:
             return whole
