@@ -374,6 +374,7 @@ class EmulatedGeneration:
         """What will be said; others have their turn while stop sequences are searched for in a long answer."""
         request = self.request
         if request.endpoint == "embedding":  # reading the prompt is all the work, but for the step that ends it
+            await asyncio.sleep(0)
             return vectors.answer(request, request.prompts[place])
         if self._structured is not None:
             # A large schema takes a while: others have their turn.
