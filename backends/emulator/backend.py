@@ -374,9 +374,11 @@ class EmulatedGeneration:
         """What will be said; others have their turn while stop sequences are searched for in a long answer."""
         request = self.request
         if request.endpoint == "embedding":  # reading the prompt is all the work, but for the step that ends it
+            await asyncio.sleep(0)
             return vectors.answer(request, request.prompts[place])
         if self._structured is not None:
-            return self._structured.answer(request, request.prompts[place], choice, limit)
+            # A large schema takes a while: others have their turn.
+            return await asyncio.to_thread(self._structured.answer, request, request.prompts[place], choice, limit)
         whole = text.answer(request, request.prompts[place], choice, limit)
         if not request.stop:
             return whole

@@ -16,10 +16,11 @@ from urllib.parse import unquote
 
 import jsonschema
 from jsonschema import Draft202012Validator
+from jsonschema.validators import extend
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from backends.emulator.patterns import matching
+from backends.emulator.patterns import found, matching
 from backends.emulator.text import WORDS
 
 MAX_NODES = 4096
@@ -79,7 +80,9 @@ def instance(schema: Any, seed: int) -> Any:
         raise BadSchema(_dotted(error.absolute_path), f"is not a valid schema: {error.message:.200}") from None
     except RecursionError:
         raise BadSchema("", "is nested too deeply") from None
-    validator = Draft202012Validator(schema, registry=Registry())
+    if _has_key(schema, "patternProperties"):
+        raise BadSchema("", "`patternProperties` is not emulated")
+    validator = _Validator(schema, registry=Registry())
     refused: BadSchema | None = None
     for attempt in range(TRIES):
         builder = _Builder(schema, validator, Random(seed + attempt))
@@ -94,6 +97,31 @@ def instance(schema: Any, seed: int) -> Any:
         except Unresolvable as error:
             raise BadSchema("", f"refers to what is not there: {error!s:.200}") from None
     raise refused or BadSchema("", "no instance of it was found: it asks for more than is emulated")
+
+
+def _pattern(validator: Any, pattern: str, value: Any, schema: Any) -> Iterator[jsonschema.ValidationError]:
+    if isinstance(value, str) and not found(pattern, value):
+        yield jsonschema.ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+_Validator: Any = extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator, {"pattern": _pattern}
+)
+"""jsonschema's own searches with `re`, which cannot be stopped."""
+
+
+def _has_key(value: Any, key: str) -> bool:
+    """Anywhere within, so that no part of a schema is left to `re`."""
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            if key in each:
+                return True
+            waiting += each.values()
+        elif isinstance(each, list):
+            waiting += each
+    return False
 
 
 class _Builder:
@@ -181,6 +209,7 @@ class _Builder:
         raise refused or BadSchema(path, "no instance of it was found: its alternatives overlap")
 
     def _fits_one(self, made: Any, branches: Sequence[Any]) -> bool:
+        self._work += len(branches)
         fits = [bool(self._validator.evolve(schema=branch).is_valid(made)) for branch in branches]
         return sum(fits) == 1
 
@@ -368,9 +397,4 @@ def _has(kind: str, kinds: Sequence[str]) -> bool:
 
 
 def _dotted(path: Sequence[Any]) -> str:
-    return "".join(_steps(path))
-
-
-def _steps(path: Sequence[Any]) -> Iterator[str]:
-    for step in path:
-        yield f"[{step}]" if isinstance(step, int) else f".{step}"
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)

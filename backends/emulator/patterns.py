@@ -2,17 +2,20 @@
 
 Understood is what such patterns are written with: literals, classes, `\\d \\w \\s`, groups, alternatives, repetition,
 anchors at the ends. Look-around, back references and the like are not; nobody is told that a text matches unless it
-does (`re` has the last word).
+does (`regex` has the last word, since it can be stopped).
 """
 
 from __future__ import annotations
 
 import re
 import string
+from importlib import import_module
 from random import Random
+from typing import Any
 
 MAX_PATTERN = 256
 MAX_TEXT = 1024
+LONGEST_SEARCH_S = 0.05
 MOST_MORE = 3
 """Of an unbounded repetition, so many more than must be."""
 
@@ -32,10 +35,6 @@ def matching(pattern: str, random: Random, shortest: int = 0, longest: int | Non
     """A text that `pattern` is found in, with that many characters; None where none was found."""
     if len(pattern) > MAX_PATTERN:
         return None
-    try:
-        compiled = re.compile(pattern)
-    except (re.error, OverflowError, RecursionError):
-        return None
     most = MAX_TEXT if longest is None else min(longest, MAX_TEXT)
     for more in (MOST_MORE, 0, 12, 40, MAX_TEXT // 4):
         try:
@@ -44,9 +43,19 @@ def matching(pattern: str, random: Random, shortest: int = 0, longest: int | Non
             return None
         if len(said) < shortest and not pattern.endswith("$"):
             said += "a" * (shortest - len(said))
-        if shortest <= len(said) <= most and compiled.search(said):
+        if shortest <= len(said) <= most and found(pattern, said):
             return said
     return None
+
+
+def found(pattern: str, text: str) -> bool:
+    """Whether the pattern is in the text; False too where it is none, or takes too long to say: patterns come from
+    clients, and some take for ever."""
+    regex: Any = import_module("regex")
+    try:
+        return regex.search(pattern, text, timeout=LONGEST_SEARCH_S) is not None
+    except (regex.error, TimeoutError, OverflowError, RecursionError):
+        return False
 
 
 class _NotUnderstood(Exception):

@@ -16,12 +16,16 @@ from struct import pack
 import msgspec
 
 from backends.emulator.text import Answer, splitmix
+from backends.errors import RequestRefused
 from backends.types import GenerationRequest
 
 DIMENSIONS = 256
 """Where a request does not say."""
 
 MAX_DIMENSIONS = 4096
+MAX_NUMBERS = 1_000_000
+"""In one answer: some 10 MB of JSON."""
+
 PLACES = 8
 
 
@@ -33,8 +37,15 @@ _decode = msgspec.json.Decoder(_Body).decode
 
 
 def answer(request: GenerationRequest, prompt: str) -> Answer:
-    """One token that shows the prompt's vector."""
-    return Answer(0, 1, "stop", (encoded(vector(prompt, dimensions_of(request.body))),))
+    """One token that shows the prompt's vector.
+
+    Raises: RequestRefused for more numbers than are emulated.
+    """
+    dimensions = dimensions_of(request.body)
+    if dimensions * request.choices > MAX_NUMBERS:
+        asked = f"{request.choices:,} vectors of {dimensions:,} numbers are more than is emulated"
+        raise RequestRefused(f"'dimensions': {asked} ({MAX_NUMBERS:,} numbers)", "dimensions", "invalid_value")
+    return Answer(0, 1, "stop", (encoded(vector(prompt, dimensions)),))
 
 
 def dimensions_of(body: bytes) -> int:

@@ -119,6 +119,7 @@ def test_errors_are_anthropics(client: Any) -> None:
          "messages[0].content[0]"),
         ({"extra_body": {"mcp_servers": [{"url": "x"}]}}, "mcp_servers"),
         ({"extra_body": {"max_tokens": None}}, "max_tokens"),
+        ({"extra_body": {"n": 3}}, "n"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_refused_by_name(client: Any, fields: dict[str, Any], param: str) -> None:

@@ -72,6 +72,7 @@ def test_inputs_of_every_form(client: Any, given: Any, inputs: int, tokens: int)
         ({"input": [-1]}, "input"),
         ({"input": {"a": 1}}, "input"),
         ({"dimensions": 0}, "dimensions"),
+        ({"input": ["a"] * 500, "dimensions": 4096}, "dimensions"),
         ({"encoding_format": "hex"}, "encoding_format"),
         ({"model": ""}, "model"),
         ({"input": "w " * 200_000}, "input"),

@@ -86,6 +86,8 @@ def test_input_tokens(client: Any) -> None:
         ({"tools": [{"type": "function", "name": "", "parameters": {}, "strict": True}]}, "tools[0].name"),
         ({"include": ["file_search_call.results"]}, "include"),
         ({"input": []}, "input"),
+        ({"input": [{"type": "reasoning", "id": "r", "summary": []}]}, "input"),
+        ({"extra_body": {"n": 2}}, "n"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
         ({"input": [{"role": "nobody", "content": "x"}]}, "input[0].role"),
         ({"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]}, "input[0].content[0]"),

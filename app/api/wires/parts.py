@@ -86,6 +86,8 @@ _decode = msgspec.json.Decoder(_Body).decode
 def parts(event: TokenChunk, *, stream: bool) -> list[Part]:
     """What a chunk of choice 0 holds; other choices are nobody's here. What a service sent that cannot be read is
     nothing: the dialect has already refused what is no chunk at all."""
+    if event.index:
+        return []
     if event.raw is None:
         if event.tool is not None:
             return [ToolPiece(event.tool.place, event.tool.call_id, event.tool.name, event.text)]

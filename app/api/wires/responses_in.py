@@ -138,11 +138,15 @@ def chat_fields(wire: ResponsesRequest, given: Mapping[str, Any]) -> dict[str, A
     for name in REFUSED:
         if given.get(name):
             raise _unsupported(name, f"'{name}' is not supported: nothing is kept of a response")
+    if given.get("n") not in (None, 1):
+        raise _unsupported("n", "'n' is not known to this API: it has one answer")
     for name in wire.include or ():
         if name not in _INCLUDED:
             raise _unsupported("include", f"'include': '{name}' is not supported")
     fields = {name: value for name, value in given.items() if name not in TRANSLATED | DROPPED}
     fields["messages"] = _messages(wire)
+    if not fields["messages"]:
+        raise BadRequest("'input' has nothing to answer", param="input", code="invalid_value")
     if wire.max_output_tokens is not None:
         fields["max_tokens"] = wire.max_output_tokens
     if wire.tools:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from backends.emulator.instances import BadSchema, instance
-from backends.emulator.patterns import matching
+from backends.emulator.patterns import found, matching
 
 NAMES = st.sampled_from("abcd")
 LEAVES = st.one_of(
@@ -128,6 +128,7 @@ def test_a_seed_is_a_choice() -> None:
         ({"type": "object", "required": ["a"], "properties": {"a": False}}, ".properties.a", "allows nothing"),
         ({"not": {}}, "", "no instance"),
         ([], "", "is an object"),
+        ({"type": "object", "patternProperties": {"^(a+)+$": {}}}, "", "`patternProperties` is not emulated"),
     ],
 )
 def test_what_cannot_be_had_is_refused_by_name(schema: Any, path: str, why: str) -> None:
@@ -156,3 +157,9 @@ def test_texts_match_their_pattern(pattern: str) -> None:
 @pytest.mark.parametrize("pattern", ["(", "a(?=b)c", r"(a)\1", "[", "a{3,1}", "*a", "x" * 300, r"\p{L}", "a{9999}"])
 def test_no_text_is_better_than_a_wrong_one(pattern: str) -> None:
     assert matching(pattern, Random(1)) is None
+
+
+def test_a_search_that_would_take_for_ever_is_stopped() -> None:
+    assert not found(r"^(a|a)*$", "a" * 60 + "!")
+    assert not found("(", "(")
+    assert found(r"^a+$", "aaa")
