@@ -162,6 +162,7 @@ def build(
     public = public_api(
         lambda: reloader.current.service.planner,
         lambda model: reloader.current.fleet.substrates(model),
+        lambda model: reloader.current.fleet.quality(model),
         lambda: why_not_ready[0] if why_not_ready else None,
     )
 

@@ -23,6 +23,7 @@ class _Identity(msgspec.Struct):
 
 _encode = msgspec.json.Encoder().encode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_usage_fields = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 _decode_identity = msgspec.json.Decoder(_Identity).decode
 
 
@@ -135,8 +136,11 @@ def _thought(text: str, thought: Thought) -> dict[str, str]:
 
 
 def passed_on(raw: bytes, model: str, usage: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> bytes:
-    """A real service's answer in one piece as the client gets it: every field as it came, but for model and usage."""
-    return _encode({**_decode_fields(raw), "model": model, "usage": usage, **(extra or {})})
+    """A real service's answer in one piece as the client gets it: every field as it came, but for the model and what
+    usage is counted here; what else the service says there (Groq's times, say) stays."""
+    fields = _decode_fields(raw)
+    theirs = _usage_fields(fields["usage"]) if "usage" in fields else None
+    return _encode({**fields, "model": model, "usage": {**(theirs or {}), **usage}, **(extra or {})})
 
 
 def with_extra(frames: bytes, extra: Mapping[str, Any]) -> bytes:

@@ -18,9 +18,13 @@ STARTED_RFC3339 = "2023-11-14T22:13:20Z"
 
 
 def public_api(
-    planner: Callable[[], Planner], substrates: Callable[[str], list[str]], ready: Callable[[], str | None]
+    planner: Callable[[], Planner],
+    substrates: Callable[[str], list[str]],
+    quality: Callable[[str], float | None],
+    ready: Callable[[], str | None],
 ) -> FastAPI:
-    """`substrates(model)` lists who serves it; `ready()` is None, or why the gateway should get no traffic."""
+    """`substrates(model)` lists who serves it, `quality(model)` is what is declared of it; `ready()` is None, or why the
+    gateway should get no traffic."""
     api = FastAPI(title="Turnout", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     faults.install(api)
 
@@ -66,6 +70,7 @@ def public_api(
                 "model": largest,
                 "shares": dict(shares),
                 "substrates": sorted({each for model, _ in shares for each in substrates(model)}),
+                "quality": quality(largest),
                 "slo": config.slo,
                 "default_max_tokens": config.default_max_tokens,
             },

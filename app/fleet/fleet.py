@@ -107,6 +107,10 @@ class Fleet:
         """Which kinds of silicon serve a model."""
         return sorted({view.substrate for view in self.snapshot.views.get(model, ())})
 
+    def quality(self, model: str) -> float | None:
+        """The best that is declared of a model's backends, 0 to 1; None where nobody serves it."""
+        return max((view.quality for view in self.snapshot.views.get(model, ())), default=None)
+
     def drained(self) -> list[str]:
         """Backends that get nothing new."""
         return sorted({view.name for views in self.snapshot.views.values() for view in views if view.drained})

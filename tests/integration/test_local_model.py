@@ -133,6 +133,11 @@ def test_a_client_that_leaves_frees_its_slot(client: Any) -> None:
     assert client.chat.completions.create(model=MODEL, messages=ASK, max_tokens=4).choices
 
 
+def test_it_is_labelled_as_the_small_model_that_it_is(client: Any) -> None:
+    (model,) = client.models.list().data
+    assert (model.turnout["quality"], model.turnout["substrates"]) == (0.05, ["local"])
+
+
 def test_it_is_one_process_of_the_gateways_own(gateway: Addresses) -> None:
     assert len(children_of(gateway)) == 1
     assert os.getpid() not in map(int, children_of(gateway))

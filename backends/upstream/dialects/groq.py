@@ -1,7 +1,7 @@
 """Groq: OpenAI's wire, with usage and times of its own in `x_groq` of a stream's last chunk.
 
 `x_groq.usage` counts where no usage came otherwise. A stream's `x_groq` is passed on, times of queue, prompt and
-completion included; those in `usage` are not: that is written here. It has chats alone, one choice each and no
+completion included, as are those in the `usage` of a whole answer. It has chats alone, one choice each and no
 log-probabilities (console.groq.com/docs/openai).
 """
 

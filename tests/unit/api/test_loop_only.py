@@ -55,7 +55,7 @@ def test_every_endpoint_and_guard_is_a_coroutine() -> None:
     desk = EmptyDesk()
     apis: list[FastAPI] = [
         admin_api(desk),
-        public_api(lambda: Planner({}, {}, "p", {}), desk.fleet().substrates, lambda: None),
+        public_api(lambda: Planner({}, {}, "p", {}), desk.fleet().substrates, desk.fleet().quality, lambda: None),
     ]
     routes = [route for api in apis for route in api.routes if isinstance(route, APIRoute)]
     assert len(routes) >= 11

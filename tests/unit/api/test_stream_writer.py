@@ -59,6 +59,8 @@ def test_an_answer_in_one_piece_keeps_every_field() -> None:
         "id": "up-1", "model": "m", "choices": [{"a": 1.5}], "usage": USAGE, "new": {"b": []}, **EXTRA,
     }  # fmt: skip
     assert b'{"a": 1.5}' in openai_wire.passed_on(body, "m", USAGE)
+    timed = b'{"usage":{"queue_time":0.05,"prompt_tokens":9}}'
+    assert json.loads(openai_wire.passed_on(timed, "m", USAGE))["usage"] == {"queue_time": 0.05, **USAGE}
 
 
 def test_a_stream_without_identity_keeps_ours() -> None:
