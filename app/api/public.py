@@ -23,8 +23,8 @@ def public_api(
     quality: Callable[[str], float | None],
     ready: Callable[[], str | None],
 ) -> FastAPI:
-    """`substrates(model)` lists who serves it, `quality(model)` is what is declared of it; `ready()` is None, or why the
-    gateway should get no traffic."""
+    """`substrates(model)` lists who serves it, `quality(model)` is what is declared of it; `ready()` is None, or why
+    the gateway should get no traffic."""
     api = FastAPI(title="Turnout", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     faults.install(api)
 
