@@ -38,14 +38,19 @@ class Position:
         return f"{self.file}:{self.line}:{self.column}"
 
 
+SECRETS = ("admin_token", "api_key", "secret_access_key", "session_token")
+"""Keys whose values are nobody's to see."""
+
+
 @dataclass(slots=True)
 class Source:
-    """A document: its plain data, and the position of every path in it."""
+    """A document: its plain data, the position of every path in it, and which secrets stand in it as they are."""
 
     file: str
     data: Any = None
     positions: dict[Path, Position] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    bare_secrets: list[Path] = field(default_factory=list)
 
     def at(self, path: Sequence[str | int]) -> Position:
         """The position of a path, or of its nearest parent."""
@@ -57,9 +62,9 @@ class Source:
     def over(self, base: Source) -> Source:
         """This document laid over another: a top-level section given here replaces the other's whole."""
         kept = {path: at for path, at in base.positions.items() if not path or path[0] not in self.data}
-        return Source(
-            self.file, {**base.data, **self.data}, {**kept, **self.positions}, [*base.problems, *self.problems]
-        )
+        bare = [path for path in base.bare_secrets if path[0] not in self.data] + self.bare_secrets
+        problems = [*base.problems, *self.problems]
+        return Source(self.file, {**base.data, **self.data}, {**kept, **self.positions}, problems, bare)
 
     def problem(self, path: Sequence[str | int], message: str) -> str:
         """`file:line:column: path: message`."""
@@ -153,6 +158,9 @@ class _Reader:
         return self._expand(value, path) if isinstance(value, str) else value
 
     def _expand(self, text: str, path: Path) -> str:
+        if text and path and path[-1] in SECRETS and not _ENV.search(text):
+            self._source.bare_secrets.append(path)
+
         def replace(found: re.Match[str]) -> str:
             if found["file"] is not None:
                 return self._secret(found["file"], path)

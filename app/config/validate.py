@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from app.config import models
 from app.config.keys import Keys, keys_at
 from app.config.models import Config
-from app.config.source import Source, dotted
+from app.config.source import SECRETS, Source, dotted
 from backends import registry
 from backends.upstream.dialects import named
 
@@ -146,7 +146,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 AMAZONS = ("bedrock", "sagemaker")
-_SECRETS = frozenset({"admin_token", "url", "metrics_url", "api_key", "secret_access_key", "session_token"})
+_SECRETS = frozenset({*SECRETS, "url", "metrics_url"})
 
 
 class _References:

@@ -139,6 +139,12 @@ def test_amazons_credentials_are_shown_nowhere(tmp_path: Path) -> None:
     assert loaded(tmp_path, AMAZON, KEY="another").hash == config.hash
 
 
+def test_a_secret_that_stands_in_the_file_is_warned_of(tmp_path: Path) -> None:
+    bare = loaded(tmp_path, LIVE.replace("${KEY}", "sk-bare"))
+    assert bare.warnings == ("backends[0].api_key stands in the file as it is: ${NAME} or ${file:...} keep it out",)
+    assert loaded(tmp_path, LIVE).warnings == ()
+
+
 def test_amazons_services_need_a_region(tmp_path: Path) -> None:
     text = AMAZON.replace("region: eu-west-1, ", "")
     assert any("names no region: say aws.region" in problem for problem in problems(tmp_path, text))
