@@ -12,6 +12,7 @@ import msgspec
 
 from app.metering.cost import CostLines
 from backends.types import ChoiceEnd, Endpoint, Event, FinishReason, Thought, TokenChunk, ToolCallPart, Usage
+from backends.upstream import sse
 
 DONE = b"data: [DONE]\n\n"
 
@@ -145,20 +146,18 @@ def passed_on(raw: bytes, model: str, usage: Mapping[str, Any], extra: Mapping[s
 
 def with_extra(frames: bytes, extra: Mapping[str, Any]) -> bytes:
     """Frames of a real service with keys added at the top level of the last one."""
-    # At a frame's boundary: inside JSON text a line break is escaped, but `data: ` may stand there.
-    before, boundary, last = frames.removesuffix(b"\n\n").rpartition(b"\n\n")
-    fields = _decode_fields(last.removeprefix(b"data: "))
-    return before + boundary + b"data: " + _encode({**fields, **extra}) + b"\n\n"
+    *before, last = sse.Decoder(whole=True).feed(frames)
+    fields = _decode_fields(sse.data_of(last))
+    return b"".join(before) + sse.with_data(last, _encode({**fields, **extra}))
 
 
 def identity(frames: bytes) -> tuple[str, int] | None:
     """(id, created) of a real service's stream, which its last frames share though we write them."""
-    _, mark, data = frames.partition(b"data: ")
     try:
-        found = _decode_identity(data.partition(b"\n")[0]) if mark else None
-    except msgspec.DecodeError:
+        found = _decode_identity(sse.Decoder().feed(frames)[0])
+    except (msgspec.DecodeError, IndexError):
         return None
-    return None if found is None else (found.id, found.created)
+    return found.id, found.created
 
 
 class StreamFrames:

@@ -14,6 +14,7 @@ import msgspec
 
 from app.errors import UpstreamFailed
 from backends.types import TokenChunk
+from backends.upstream.sse import Decoder, data_of
 
 
 class Text(NamedTuple):
@@ -94,7 +95,7 @@ def parts(event: TokenChunk, *, stream: bool) -> list[Part]:
         if event.thought is not None:
             return [Reasoning(event.text, event.thought.signature)]
         return [Text(event.text)] if event.text else []
-    bodies = _frames(event.raw) if stream else iter((event.raw,))
+    bodies = map(data_of, Decoder(whole=True).feed(event.raw)) if stream else iter((event.raw,))
     return [part for body in bodies for part in _of_body(body)]
 
 
@@ -127,12 +128,6 @@ class Blocks:
         self._open = key
         self.place += 1
         return True
-
-
-def _frames(raw: bytes) -> Iterator[bytes]:
-    for frame in raw.split(b"\n\n"):
-        if frame.startswith(b"data: "):
-            yield frame[6:]
 
 
 def _of_body(body: bytes) -> Iterator[Part]:

@@ -18,7 +18,7 @@ from backends.types import Capability, ChoiceEnd, Endpoint, Event, FinishReason,
 from backends.upstream.dialects.base import STREAM_TYPE, WHOLE_TYPE, Outgoing, Service, rooted
 from backends.upstream.dialects.counts import CHARACTERS_PER_TOKEN, count, disjoint
 from backends.upstream.dialects.refusals import refusal, shown
-from backends.upstream.sse import Decoder
+from backends.upstream.sse import Decoder, data_of, with_data
 
 PATHS: Mapping[Endpoint, str] = {
     "chat": "/chat/completions",
@@ -141,7 +141,7 @@ class OpenAI:
         return refusal(self.service.name, status, headers, body, wall_s, self.service.api_key)
 
     def frames(self) -> Decoder:
-        return Decoder()
+        return Decoder(whole=True)
 
     def answers(self, request: GenerationRequest, upstream_model: str) -> Answers:
         return Answers(self.service.name, request, request.model, upstream_model, self.service.api_key, self.refusal)
@@ -192,11 +192,12 @@ class Answers:
         prompt = sum(map(len, self._request.prompts)) // CHARACTERS_PER_TOKEN
         return Usage(max(1, prompt), 0, self._said, 0, estimated=True)
 
-    def chunk(self, data: bytes) -> list[Event]:
-        """The events of one chunk of a stream.
+    def chunk(self, event: bytes) -> list[Event]:
+        """The events of one chunk of a stream, as it came.
 
         Raises: StreamCut, or before anything was read Unavailable, for what is not one; what an error chunk means.
         """
+        data = data_of(event)
         if data == DONE:
             self.done = True
             if self._open:
@@ -211,10 +212,10 @@ class Answers:
             events += self._events_of(choice, choice.delta or {}, 1)
         if body.choices:
             aside, self._aside = self._aside, b""
-            self._attach(events, self._frame(data, body) + aside)
+            self._attach(events, self._frame(event, data, body) + aside)
         elif body.prompt_filter_results and len(self._aside) + len(data) <= MAX_HELD_BYTES:
             # It has no id, and as the first chunk it would give that to those that are written here: so it goes second.
-            self._aside += self._frame(data, body)
+            self._aside += self._frame(event, data, body)
         return events
 
     def whole(self, data: bytes) -> list[Event]:
@@ -333,11 +334,11 @@ class Answers:
         elif type(first) is ChoiceEnd:
             events[0] = ChoiceEnd(first.index, first.reason, raw, first.stop)
 
-    def _frame(self, data: bytes, body: Body) -> bytes:
-        """A chunk as the client gets it: the public model's name, no usage, one line."""
-        if body.usage is not None or (self._rename is not None and body.model is not None):
-            data = self._rewritten(data, body)
-        return b"data: " + data.replace(b"\n", b" ") + b"\n\n"
+    def _frame(self, event: bytes, data: bytes, body: Body) -> bytes:
+        """A chunk as the client gets it: as it came, but for the public model's name and without usage."""
+        if body.usage is None and (self._rename is None or body.model is None):
+            return event
+        return with_data(event, self._rewritten(data, body).replace(b"\n", b" "))
 
     def _rewritten(self, data: bytes, body: Body) -> bytes:
         if body.usage is None and self._rename is not None and body.model is not None:

@@ -86,7 +86,7 @@ class _Frames:
 
     def __init__(self) -> None:
         self._outer = aws.Frames()
-        self._inner = Decoder()
+        self._inner = Decoder(whole=True)
 
     def feed(self, piece: bytes) -> list[bytes]:
         """Raises: EventTooLong."""
@@ -102,4 +102,4 @@ class _Frames:
 def _failure(headers: Mapping[str, Any], payload: bytes) -> bytes:
     kind = headers.get(":exception-type") or headers.get(":error-code")
     said = payload.decode("utf-8", "replace") or headers.get(":error-message") or "no reason given"
-    return msgspec.json.encode({"error": {"message": f"{kind}: {said}", "code": 500}})
+    return b"data: %b\n\n" % msgspec.json.encode({"error": {"message": f"{kind}: {said}", "code": 500}})
