@@ -13,6 +13,7 @@ import pytest
 
 from app.config.load import load
 from tests.gateways import running
+from tests.javascript import checks, problems
 from tests.upstreams import MODEL, Upstream, emulating, live_config
 
 ASK: Any = [{"role": "user", "content": "say something"}]
@@ -80,3 +81,29 @@ async def test_midway_a_stream_ends_in_an_exception(tmp_path: Path, kind: str) -
             with pytest.raises(anthropic.APIStatusError):
                 async with other.messages.stream(model=MODEL, messages=ASK, max_tokens=60) as stream:
                     await stream.get_final_message()
+
+
+JAVASCRIPT_BEFORE: list[tuple[dict[str, Any], str]] = [
+    ({"kind": "http_error", "status": 429, "retry_after_s": 1.5}, "429"),
+    ({"kind": "http_error", "status": 401}, "502"),
+    ({"kind": "http_error", "status": 422}, "422"),
+    ({"kind": "wrong_content_type"}, "502"),
+    ({"kind": "hang"}, "504"),
+]
+
+
+@pytest.mark.parametrize(("fault", "status"), JAVASCRIPT_BEFORE, ids=[str(case[0]) for case in JAVASCRIPT_BEFORE])
+async def test_javascript_before_the_first_byte(tmp_path: Path, fault: dict[str, Any], status: str) -> None:
+    async with failing(tmp_path, **fault) as (url, _):
+        found = await problems("faults.mjs", url, MODEL, "before", status)
+    assert found == dict.fromkeys(found)
+    assert len(found) == 7
+
+
+@pytest.mark.parametrize("kind", ["cut", "malformed", "hang"])
+async def test_javascript_midway(tmp_path: Path, kind: str) -> None:
+    async with failing(tmp_path, kind=kind, after_chunks=2) as (url, _):
+        found = await problems("faults.mjs", url, MODEL, "midway")
+    assert found == dict.fromkeys(found)
+    assert len(found) == 4
+    assert set(found) < set(checks("faults.mjs"))

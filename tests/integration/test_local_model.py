@@ -22,6 +22,7 @@ from app.cli.local import configuration
 from backends.types import LatencyProfile, LocalServer
 from tests.conftest import ROOT
 from tests.gateways import Addresses, serving
+from tests.javascript import checks, problems
 
 MODEL = "smollm2-135m"
 ASK: Any = [{"role": "user", "content": "Write one sentence about trains."}]
@@ -116,6 +117,11 @@ def test_several_answers_are_refused_because_only_one_is_counted(client: Any) ->
     with pytest.raises(openai.BadRequestError) as raised:
         client.chat.completions.create(model=MODEL, messages=ASK, n=2)
     assert raised.value.param == "n"
+
+
+async def test_javascript_clients(gateway: Addresses) -> None:
+    found = await problems("suite.mjs", gateway.url, MODEL, "real")
+    assert found == dict.fromkeys(checks("suite.mjs"))
 
 
 async def test_more_requests_than_slots_wait(gateway: Addresses) -> None:
