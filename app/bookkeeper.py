@@ -28,6 +28,7 @@ from backends.clock import Clock
 Stage = Literal["cache", "score", "total"]
 
 HTTP_TOO_MANY_REQUESTS = 429
+SERVICE_PHASES = ("queue", "prompt", "completion", "total")
 
 Times = tuple[float | None, float | None, float]
 """TTFT, TPOT and end to end, in seconds; None where there is none, or where nobody can tell."""
@@ -188,6 +189,10 @@ class Bookkeeper:
             metrics.hedges.add((backend, "lost" if attempt.lost else "failed" if record.outcome == "failed" else "won"))
         elif attempt.number > 1:
             metrics.retries.add((backend, attempt.flight.why))
+        if times := attempt.service_times():
+            for phase, took_s in zip(SERVICE_PHASES, times, strict=True):
+                if took_s is not None:
+                    metrics.service.observe((backend, phase), took_s)
         if record.usage.estimated:
             metrics.estimated_usage.add((backend,))
         if record.outcome == "failed":

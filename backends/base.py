@@ -12,9 +12,18 @@ The contract suite (`tests/contract/test_backend.py`) is the definition; in word
 
 from __future__ import annotations
 
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from backends.types import BackendInfo, BackendSnapshot, EngineShare, Event, GenerationRequest, Usage
+
+
+class ServiceTimes(NamedTuple):
+    """Where a real service says its time went, in seconds; None is what it did not say."""
+
+    queue_s: float | None = None
+    prompt_s: float | None = None
+    completion_s: float | None = None
+    total_s: float | None = None
 
 
 class Generation(Protocol):
@@ -35,6 +44,10 @@ class Generation(Protocol):
 
     def engine_share(self) -> EngineShare | None:
         """Busy engine time attributed so far; None where the backend does not measure it."""
+        ...
+
+    def service_times(self) -> ServiceTimes | None:
+        """What the service told so far of its own time; None where it tells nothing."""
         ...
 
     async def aclose(self) -> None:

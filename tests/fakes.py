@@ -84,6 +84,10 @@ class ScriptedGeneration:
         started = self._said > 0
         return EngineShare(self._script.prompt_ns if started else 0, self._said * self._script.word_ns)
 
+    def service_times(self) -> None:
+        """It tells nothing."""
+        return
+
     async def aclose(self) -> None:
         if not self._closed:
             self._closed = True

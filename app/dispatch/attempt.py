@@ -10,7 +10,7 @@ from app.dispatch.commands import Ask
 from app.dispatch.flight import AttemptEnd, Flight
 from app.fleet.fleet import Fleet
 from app.routing.types import Candidate, Decision
-from backends.base import Generation
+from backends.base import Generation, ServiceTimes
 from backends.clock import Clock
 from backends.errors import BackendError
 from backends.types import EngineShare, Event, GenerationRequest, TokenChunk, Usage
@@ -128,6 +128,10 @@ class Attempt:
     def engine_share(self) -> EngineShare | None:
         """Busy engine time so far; final once settled."""
         return self._generation.engine_share()
+
+    def service_times(self) -> ServiceTimes | None:
+        """What a real service told of its own time."""
+        return self._generation.service_times()
 
     def energy_j(self) -> float | None:
         """Joules that its share of engine time is estimated to have taken; None where share or power are unknown."""

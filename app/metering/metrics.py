@@ -191,6 +191,7 @@ class Metrics:
         self.tpot = add("time_per_output_token_seconds", "(last - first) / (n - 1)", by_model, TPOT_S)
         self.overhead = add("overhead_seconds", "What the gateway adds", ("stage",), OVERHEAD_S)
         self.queue_wait = add("queue_wait_seconds", "Time in the gateway's queue", ("priority", "result"), LATENCY_S)
+        self.service = add("service_seconds", "What a real service says it took", ("backend", "phase"), LATENCY_S)
         self.request_tokens = add("request_tokens", "Length mix", ("model", "kind"), TOKENS)
         self.cache_operation = add("cache_operation_duration_seconds", "Cache operations", ("op", "result"), OVERHEAD_S)
         self.prediction = add("prediction_ratio", "Predicted / actual", ("backend", "quantity"), RATIO)

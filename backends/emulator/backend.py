@@ -268,6 +268,8 @@ class EmulatedGeneration:
         shares = [self._backend.engine.share_ns(job) for job in self._jobs or ()]
         return EngineShare(sum(prompt for prompt, _ in shares), sum(completion for _, completion in shares))
 
+    def service_times(self) -> None: ...
+
     def timing(self) -> Timing | None:
         """When the engine queued it, first scheduled it, and made its first and its latest known last token; None
         before it was submitted. Times are of the backend's clock; final after exhaustion or `aclose()`."""

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import NoReturn, Self
 
+from backends.base import ServiceTimes
 from backends.clock import Clock
 from backends.errors import BackendError, BackendTimeout, Saturated, StreamCut, Unavailable, Unsupported
 from backends.types import (
@@ -193,6 +194,9 @@ class LiveGeneration:
     def engine_share(self) -> None:
         """Nobody tells."""
         return
+
+    def service_times(self) -> ServiceTimes | None:
+        return self._answers.times
 
     async def aclose(self) -> None:
         if self._backend.timeouts.drain_s and not self._closed:

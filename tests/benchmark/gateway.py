@@ -89,6 +89,10 @@ class Answered:
     def engine_share(self) -> EngineShare:
         return EngineShare(1000, 1000)
 
+    def service_times(self) -> None:
+        """It tells nothing."""
+        return
+
     async def aclose(self) -> None:
         """Nothing to free."""
 

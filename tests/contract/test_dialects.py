@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from backends import errors, registry
+from backends.base import ServiceTimes
 from backends.errors import BackendError, StreamCut
 from backends.types import ChoiceEnd, Event, GenerationRequest, TokenChunk, Usage
 from backends.upstream import dialects
@@ -93,6 +94,22 @@ def test_what_goes_out(name: str) -> None:
             r"SignedHeaders=accept;content-type;host;x-amz-date, Signature=[0-9a-f]{64}",
             authorization,
         )
+
+
+TOLD = {
+    "groq": ServiceTimes(0.05, 0.001, 0.01, 0.011),
+    "cerebras": ServiceTimes(0.0002, 0.001, 0.003, 0.02),
+    "bedrock": ServiceTimes(total_s=0.3),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_service_tells_of_its_own_time(name: str) -> None:
+    assert streamed(name, SHAPES[name]["stream"])[0].times == TOLD.get(name)
+    answers = dialect_of(name).answers(request_of(name, stream=False), "up")
+    assert answers.times is None
+    answers.whole(json.dumps(SHAPES[name]["whole"]).encode())
+    assert answers.times == TOLD.get(name)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import httpx
 import openai
 import pytest
 
 from backends.upstream.transport import FakeReply, FakeTransport, Request
+from tests.contract.test_dialects import SHAPES
 from tests.frames import framed
 from tests.gateways import running
 from tests.upstreams import JSON, MODEL, delta, live_backend, live_config, sse, usage_chunk
@@ -155,3 +157,23 @@ async def test_a_field_without_words_is_refused_by_name_and_a_cut_is_an_error(tm
                 pass
         with pytest.raises(openai.BadRequestError):
             await client.embeddings.create(model=MODEL, input="x")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_services_own_times_are_measured(tmp_path: Path, stream: bool) -> None:
+    whole = SHAPES["groq"]["whole"]
+    frames = framed("groq", SHAPES["groq"]["stream"])
+    reply = FakeReply((frames,)) if stream else FakeReply((json.dumps(whole).encode(),), headers=JSON)
+    transport = FakeTransport(lambda _: reply)
+    backend = live_backend(transport=transport, upstream_model="up", dialect="groq", capabilities=CAPABILITIES)
+    async with (
+        running(live_config(tmp_path, {"up": "http://upstream"}), [backend]) as at,
+        openais(at.url) as client,
+        httpx.AsyncClient() as admin,
+    ):
+        answer: Any = await client.chat.completions.create(model=MODEL, messages=ASK, stream=stream)
+        if stream:
+            assert [chunk async for chunk in answer]
+        metrics = (await admin.get(f"{at.admin_url}/metrics")).text
+    assert 'turnout_service_seconds_sum{backend="up",phase="queue"} 0.05' in metrics
+    assert 'turnout_service_seconds_count{backend="up",phase="total"} 1.0' in metrics

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, NamedTuple, Protocol
 
+from backends.base import ServiceTimes
 from backends.errors import BackendError
 from backends.types import Capability, Endpoint, Event, GenerationRequest, Usage
 
@@ -58,12 +59,13 @@ class Answers(Protocol):
     """The events of one answer, and what it took.
 
     `sent` while the service may be at work on it, `begun` once something of it has been read, `done` once it has said
-    that this was all.
+    that this was all; `times` is what it told of its own.
     """
 
     sent: bool
     begun: bool
     done: bool
+    times: ServiceTimes | None
 
     def usage(self) -> Usage: ...
 

@@ -21,7 +21,7 @@ from backends.upstream.dialects import aws
 from backends.upstream.dialects.anthropic_out import messages_body
 from backends.upstream.dialects.base import WHOLE_TYPE, Outgoing, Service
 from backends.upstream.dialects.blocks import Blocks
-from backends.upstream.dialects.counts import count, listing, mapping
+from backends.upstream.dialects.counts import count, listing, mapping, service_times
 from backends.upstream.dialects.openai import chat_fields
 from backends.upstream.dialects.refusals import refusal, shown
 
@@ -174,7 +174,7 @@ class Converse(Blocks):
         if "messageStop" in frame:
             return self._end(mapping(frame["messageStop"]))
         if "metadata" in frame:
-            self._count(mapping(frame["metadata"]).get("usage"))
+            self._count(mapping(frame["metadata"]))
             self.done = True
             self.end()
         return []
@@ -183,7 +183,7 @@ class Converse(Blocks):
         """Raises: as `chunk`."""
         answer = self._read(data)
         self.done = True
-        self._count(answer.get("usage"))
+        self._count(answer)
         events: list[Event] = []
         for block in map(mapping, listing(mapping(mapping(answer.get("output")).get("message")).get("content"))):
             tool = block.get("toolUse")
@@ -217,8 +217,9 @@ class Converse(Blocks):
         self.begun = self.ended = True
         return [ChoiceEnd(0, REASONS.get(str(reason), "stop"))]
 
-    def _count(self, usage: Any) -> None:
-        said = mapping(usage)
+    def _count(self, metadata: Mapping[str, Any]) -> None:
+        said = mapping(metadata.get("usage"))
+        self.times = service_times(mapping(metadata.get("metrics")), {"total_s": "latencyMs"}, 1e3)
         prompt, completion = count(said.get("inputTokens")), count(said.get("outputTokens"))
         if prompt is not None and completion is not None:
             written = count(said.get("cacheWriteInputTokens")) or 0

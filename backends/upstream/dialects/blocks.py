@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from backends.base import ServiceTimes
 from backends.types import Event, GenerationRequest, Thought, TokenChunk, ToolCallPart, Usage
 from backends.upstream.dialects.counts import CHARACTERS_PER_TOKEN
 
@@ -15,6 +16,7 @@ class Blocks:
         self.sent = False
         self.begun = False
         self.done = False
+        self.times: ServiceTimes | None = None
         self.ended = False
         self.said = 0
         self._request = request

@@ -1,11 +1,14 @@
-"""Cerebras: OpenAI's wire, with `time_info` beside an answer (passed on) and errors that are not wrapped."""
+"""Cerebras: OpenAI's wire, with `time_info` beside an answer (measured, and passed on) and errors not wrapped."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from backends.base import ServiceTimes
 from backends.errors import BackendError, Saturated
-from backends.upstream.dialects.openai import OpenAI
+from backends.types import GenerationRequest
+from backends.upstream.dialects.counts import service_times
+from backends.upstream.dialects.openai import Answers, Body, OpenAI
 from backends.upstream.dialects.refusals import retry_after_s
 
 REMAINING, RESET = "x-ratelimit-remaining-tokens-minute", "x-ratelimit-reset-tokens-minute"
@@ -21,6 +24,19 @@ class Cerebras(OpenAI):
             return meant
         reset_s = retry_after_s({"retry-after": headers.get(RESET, "")}, wall_s)
         return Saturated(str(meant), retry_after_s(headers, wall_s, reset_s), told=True)
+
+    def answers(self, request: GenerationRequest, upstream_model: str) -> CerebrasAnswers:
+        return CerebrasAnswers(
+            self.service.name, request, request.model, upstream_model, self.service.api_key, self.refusal
+        )
+
+
+class CerebrasAnswers(Answers):
+    """Reads `time_info` too."""
+
+    @staticmethod
+    def told_times(body: Body) -> ServiceTimes | None:
+        return None if body.time_info is None else service_times(body.time_info)
 
 
 DIALECT = Cerebras

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from backends.base import ServiceTimes
 from backends.types import Usage
 
 MAX_TOKENS = 2**31 - 1
+MAX_TIME_S = 1e6
+TIMES = {
+    "queue_s": "queue_time",
+    "prompt_s": "prompt_time",
+    "completion_s": "completion_time",
+    "total_s": "total_time",
+}
+"""As Groq and Cerebras have them."""
+
 CHARACTERS_PER_TOKEN = 4
 """Of English text, for prompts whose service does not count them."""
 
@@ -30,11 +40,27 @@ def _detail(said: Mapping[str, Any], group: str, name: str) -> int:
     return (count(details.get(name)) or 0) if isinstance(details, dict) else 0
 
 
+def shares(tokens: int, choices: int) -> list[int]:
+    """Tokens of each choice where only their sum is told."""
+    if not choices:
+        return []
+    each, over = divmod(tokens, choices)
+    return [each + (place < over) for place in range(choices)]
+
+
 def count(value: Any) -> int | None:
     """A number of tokens (12.0 is one, to services that know only one kind of number); None for what is none."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != value // 1:
         return None
     return int(min(value, MAX_TOKENS))
+
+
+def service_times(
+    said: Mapping[str, Any], names: Mapping[str, str] = TIMES, per_second: float = 1.0
+) -> ServiceTimes | None:
+    """A service's own times out of `said`, by what it calls our fields; None where there are none."""
+    told = {field: _seconds(said.get(name), per_second) for field, name in names.items()}
+    return None if all(value is None for value in told.values()) else ServiceTimes(**told)
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -45,3 +71,9 @@ def mapping(value: Any) -> Mapping[str, Any]:
 def listing(value: Any) -> Sequence[Any]:
     """A service's list, or an empty one."""
     return value if isinstance(value, list) else ()
+
+
+def _seconds(value: Any, per_second: float) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value / per_second <= MAX_TIME_S:
+        return None
+    return value / per_second

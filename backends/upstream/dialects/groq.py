@@ -1,8 +1,8 @@
 """Groq: OpenAI's wire, with usage and times of its own in `x_groq` of a stream's last chunk.
 
-`x_groq.usage` counts where no usage came otherwise. A stream's `x_groq` is passed on, times of queue, prompt and
-completion included, as are those in the `usage` of a whole answer. It has chats alone, one choice each and no
-log-probabilities (console.groq.com/docs/openai).
+`x_groq.usage` counts where no usage came otherwise. The times beside the counts, of queue, prompt and completion, are
+measured by, and passed on in a stream's `x_groq` and the `usage` of a whole answer. It has chats alone, one choice each
+and no log-probabilities (console.groq.com/docs/openai).
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from backends.base import ServiceTimes
 from backends.errors import BackendError, Saturated
 from backends.types import Capability, Endpoint, GenerationRequest
+from backends.upstream.dialects.counts import service_times
 from backends.upstream.dialects.openai import Answers, Body, OpenAI
 from backends.upstream.dialects.refusals import error_fields, retry_after_s
 
@@ -47,6 +49,11 @@ class GroqAnswers(Answers):
             return body.usage
         own = (body.x_groq or {}).get("usage")
         return own if isinstance(own, dict) else None
+
+    @staticmethod
+    def told_times(body: Body) -> ServiceTimes | None:
+        told = GroqAnswers.told_usage(body)
+        return None if told is None else service_times(told)
 
     def told_error(self, body: Body) -> Any:
         """A stream that fails says so in its last chunk."""

@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import Raw, Struct
 
+from backends.base import ServiceTimes
 from backends.errors import BackendError, StreamCut, Unavailable
 from backends.types import Capability, ChoiceEnd, Endpoint, Event, FinishReason, GenerationRequest, TokenChunk, Usage
 from backends.upstream.dialects.base import STREAM_TYPE, WHOLE_TYPE, Outgoing, Service, rooted
-from backends.upstream.dialects.counts import CHARACTERS_PER_TOKEN, count, disjoint
+from backends.upstream.dialects.counts import CHARACTERS_PER_TOKEN, count, disjoint, service_times, shares
 from backends.upstream.dialects.refusals import refusal, shown
 from backends.upstream.sse import Decoder, data_of, with_data
 
@@ -65,7 +66,9 @@ class Body(Struct):
     choices: list[_Choice] | None = None
     data: list[Raw] | None = None
     usage: dict[str, Any] | None = None
+    timings: dict[str, Any] | None = None
     x_groq: dict[str, Any] | None = None
+    time_info: dict[str, Any] | None = None
     prompt_filter_results: list[Any] | None = None
     """Azure's, in a chunk of its own before the first."""
 
@@ -169,6 +172,7 @@ class Answers:
         self.sent = False
         self.begun = False
         self.done = False
+        self.times: ServiceTimes | None = None
         self._name = name
         self._request = request
         self._api_key = api_key
@@ -207,6 +211,7 @@ class Answers:
         told = self.told_usage(body)
         if told is not None:
             self._usage = disjoint(told) or self._usage
+        self.times = self.told_times(body) or self.times
         events: list[Event] = []
         for choice in body.choices or ():
             events += self._events_of(choice, choice.delta or {}, 1)
@@ -225,6 +230,7 @@ class Answers:
         """
         body = self.decode(data)
         self.done = True
+        self.times = self.told_times(body)
         if self._request.endpoint == "embedding":
             return self._vectors(data, body)
         choices = body.choices or []
@@ -232,7 +238,7 @@ class Answers:
         estimated = [max(1, len(text) // CHARACTERS_PER_TOKEN) for text in map(str, texts)]
         if body.usage is not None:
             self._usage = disjoint(body.usage) or self._usage
-        tokens = _shares(self._usage.completion_tokens, len(texts)) if self._usage is not None else estimated
+        tokens = shares(self._usage.completion_tokens, len(texts)) if self._usage is not None else estimated
         events: list[Event] = []
         for choice, said in zip(choices, tokens, strict=True):
             choice.finish_reason = choice.finish_reason or "stop"
@@ -259,6 +265,13 @@ class Answers:
     def told_usage(body: Body) -> dict[str, Any] | None:
         """Where a chunk says what the answer took, if it does."""
         return body.usage
+
+    @staticmethod
+    def told_times(body: Body) -> ServiceTimes | None:
+        """Where a chunk says how long the answer took; llama.cpp's are the only ones of a server of one's own."""
+        if body.timings is None:
+            return None
+        return service_times(body.timings, {"prompt_s": "prompt_ms", "completion_s": "predicted_ms"}, 1e3)
 
     def end(self) -> None:
         """The stream is over.
@@ -379,11 +392,3 @@ def _fields_of(request: GenerationRequest) -> dict[str, Any]:
         "stream": request.stream or None,
     }
     return {**said, "seed": request.seed, **{name: value for name, value in optional.items() if value is not None}}
-
-
-def _shares(tokens: int, choices: int) -> list[int]:
-    """Tokens of each choice where only their sum is told."""
-    if not choices:
-        return []
-    each, over = divmod(tokens, choices)
-    return [each + (place < over) for place in range(choices)]
