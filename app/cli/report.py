@@ -12,7 +12,7 @@ from app.cli.client import Reply
 from app.planning import FREE_PROMPT_TOKENS
 from app.replay.formats import Arrival
 
-DISCLAIMER = "Emulated timing is computed from datasheets; it is not a hardware result."
+DISCLAIMER = "Timing of emulated backends is computed from datasheets; it is not a hardware result."
 
 
 @dataclass(frozen=True, slots=True)
