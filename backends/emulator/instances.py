@@ -161,9 +161,8 @@ class _Builder:
             raise BadSchema(path, "allows nothing: no value is in both enumerations")
         if "enum" in schema:
             return self._listed(schema, path)
-        kind = self._type(schema)
-        made = getattr(self, f"_{kind}")(schema, path, depth)
-        self._nodes += len(made) // 16 if kind == "string" else 0
+        made = getattr(self, f"_{self._type(schema)}")(schema, path, depth)
+        self._nodes += len(made) // 16 if isinstance(made, str) else 0
         return made
 
     def _resolved(self, schema: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -175,6 +174,9 @@ class _Builder:
                 parts.append(self._referred(reference, path))
             if not parts:
                 return merged
+            self._work += len(parts)
+            if self._work > MAX_WORK:
+                break
             later: dict[str, Any] = {}
             for part in parts:
                 if part is False:
@@ -183,7 +185,7 @@ class _Builder:
                     plain = {key: value for key, value in part.items() if key not in ("$ref", "allOf")}
                     merged = _merged(merged, plain, path)
                     if "$ref" in part:
-                        later.setdefault("allOf", []).append({"$ref": part["$ref"]})
+                        later.setdefault("allOf", []).append(self._referred(part["$ref"], path))
                     later.setdefault("allOf", []).extend(part.get("allOf", ()))
             schema = later
         raise BadSchema(path, "refers to itself without an end")
@@ -198,6 +200,8 @@ class _Builder:
                 found = found[int(step)] if isinstance(found, list) else found[step]
             except (KeyError, IndexError, ValueError, TypeError):
                 raise BadSchema(path, f"'{reference:.100}' is not in this schema") from None
+        if not isinstance(found, (dict, bool)):
+            raise BadSchema(path, f"'{reference:.100}' is no schema")
         return found
 
     def _one_of(self, schema: dict[str, Any], key: str, path: str, depth: int) -> Any:
@@ -258,9 +262,8 @@ class _Builder:
             required |= dict.fromkeys(new)
             waiting += new
         optional = [name for name in optional if name not in required]
-        if (most := schema.get("maxProperties")) is not None:
-            optional = optional[: max(0, most - len(required))]
-        chosen = {*required, *optional}
+        most = schema.get("maxProperties", len(required) + len(optional))
+        chosen = {*required, *optional[: max(0, most - len(required))]}
         names = [name for name in properties if name in chosen]
         made: dict[str, Any] = {}
         for name in names:
@@ -272,8 +275,7 @@ class _Builder:
         further = schema.get("additionalProperties", True)
         wanted = [name for name in required if name not in properties]
         more = least - len(made) - len(wanted)
-        wanted += [f"{WORDS[at % len(WORDS)]}{at}" for at in range(more)]
-        for name in wanted:
+        for name in [*wanted, *(f"{WORDS[at % len(WORDS)]}{at}" for at in range(more))]:
             made[name] = self.make(further, f"{path}.additionalProperties", depth + 1)
         return made
 
@@ -312,8 +314,7 @@ class _Builder:
         if least > MAX_NODES:
             raise BadSchema(path, f"a text of {least:,} characters is more than is emulated")
         if "pattern" in schema:
-            asked = (schema["pattern"], least, most)
-            known = asked in self._unmatched or len(self._unmatched) >= TRIES
+            known = (asked := (schema["pattern"], least, most)) in self._unmatched or len(self._unmatched) >= TRIES
             found = None if known else matching(schema["pattern"], self._random, least, most)
             if found is None:
                 self._unmatched.add(asked)
@@ -333,8 +334,8 @@ class _Builder:
         return cut if not cut.endswith(" ") else cut[:-1] + self._random.choice(string.ascii_lowercase)
 
     def _number(self, schema: Mapping[str, Any], path: str, depth: int, whole: bool = False) -> float | int:
-        checks = {key: schema[key] for key in ("multipleOf",) if key in schema}
-        made = drawn(schema, whole, self._random, self._validator.evolve(schema=checks).is_valid)
+        steps = self._validator.evolve(schema={key: schema[key] for key in schema if key == "multipleOf"})
+        made = drawn(schema, whole, self._random, steps.is_valid)
         if made is None:
             raise BadSchema(path, "no number was found between its bounds")
         return made
@@ -386,8 +387,7 @@ def _merged(one: Mapping[str, Any], other: Mapping[str, Any], path: str) -> dict
 def _common(one: str | list[str], other: str | list[str], path: str) -> str | list[str]:
     ones = [one] if isinstance(one, str) else one
     others = [other] if isinstance(other, str) else other
-    both = [kind for kind in _TYPES if _has(kind, ones) and _has(kind, others)]
-    if not both:
+    if not (both := [kind for kind in _TYPES if _has(kind, ones) and _has(kind, others)]):
         raise BadSchema(path, "allows nothing: no type is both")
     return both
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
+from random import Random
 from time import perf_counter
 from typing import Any
 
@@ -87,3 +89,92 @@ def test_patterns_that_nothing_is_found_for_hold_nobody_up() -> None:
         instance({"oneOf": [endless] * 300}, 1)
     assert instance({"type": "object", "properties": {f"a{at}": endless for at in range(300)}}, 1) == {}
     assert perf_counter() - begun < 5
+
+
+TEXTS: list[dict[str, Any]] = [
+    {"pattern": r"^\d{4}$"},
+    {"pattern": "^[0-9]+$", "minLength": 12, "maxLength": 12.0},
+    {"pattern": r"^[A-Z]{2}\d{2,}$", "minLength": 5},
+    {"minLength": 5, "maxLength": 5},
+    *({"format": each} for each in ("date", "date-time", "time", "uuid", "email", "uri", "ipv4", "ipv6", "hostname")),
+]
+NUMBERS: list[dict[str, Any]] = [
+    {},
+    {"minimum": 0, "maximum": 100},
+    {"exclusiveMinimum": 0.1, "maximum": 3},
+    {"minimum": 2**53 + 1, "maximum": 2**53 + 9},
+    {"minimum": 1.0, "multipleOf": 0.5},
+    {"exclusiveMaximum": 9, "multipleOf": 3.0},
+]
+NODE = {
+    "type": "object",
+    "properties": {"v": {"type": "integer"}, "next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}},
+    "required": ["v"],
+}
+
+
+def drawn(random: Random, depth: int = 0) -> dict[str, Any]:
+    """A schema that has an instance."""
+    kinds = ["text", "number", "listed", "node"] + (["object", "array", "any", "all"] if depth < 4 else [])
+    kind = random.choice(kinds)
+    if kind == "text":
+        return {"type": "string", **random.choice(TEXTS)}
+    if kind == "number":
+        return {"type": random.choice(["integer", "number"]), **random.choice(NUMBERS)}
+    if kind == "listed":
+        return random.choice(
+            [{"enum": ["a", 1, None]}, {"const": [0]}, {"type": ["string", "null"]}, {"not": {"const": 1}}]
+        )
+    if kind == "node":
+        return {"$ref": "#/$defs/node"}
+    if kind == "array":
+        least = random.choice([0, 1, 2.0])
+        return {"type": "array", "items": drawn(random, depth + 1), "minItems": least, "maxItems": least + 2}
+    if kind == "any":
+        return {"anyOf": [drawn(random, depth + 1) for _ in range(random.randint(1, 3))]}
+    if kind == "all":
+        return {"allOf": [drawn(random, depth + 1), {"description": "as before"}]}
+    properties = {name: drawn(random, depth + 1) for name in random.sample("abcdef", random.randint(1, 4))}
+    required = random.sample(sorted(properties), random.randint(0, len(properties)))
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": random.random() < 0.5,
+        "minProperties": len(properties),
+    }
+
+
+def test_many_schemas_that_have_an_instance_are_given_one() -> None:
+    for seed in range(400):
+        schema = {**drawn(Random(seed)), "$defs": {"node": NODE}}
+        validator = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+        begun = perf_counter()
+        made = instance(schema, seed)
+        assert perf_counter() - begun < 2
+        assert not list(validator.iter_errors(json.loads(json.dumps(made))))
+        assert json.dumps(instance(schema, seed)) == json.dumps(made)
+
+
+ANIMALS = {
+    name: {"type": "object", "properties": {"kind": {"const": name}}, "required": ["kind"]} for name in ("cat", "dog")
+}
+
+
+@pytest.mark.parametrize("key", ["anyOf", "oneOf"])
+def test_a_union_of_references_is_any_of_them(key: str) -> None:
+    schema = {key: [{"$ref": "#/$defs/cat"}, {"$ref": "#/$defs/dog"}, {"type": "null"}], "$defs": ANIMALS}
+    assert {str(instance(schema, seed)) for seed in range(40)} == {"None", "{'kind': 'cat'}", "{'kind': 'dog'}"}
+    assert instance({"allOf": [{"$ref": "#/$defs/cat"}], "$defs": ANIMALS}, 1) == {"kind": "cat"}
+
+
+@pytest.mark.parametrize("aside", [{"$ref": "#/title", "title": "x"}, {"allOf": [{"$ref": "#/title"}], "title": "x"}])
+def test_a_reference_to_what_is_no_schema_is_refused(aside: dict[str, Any]) -> None:
+    with pytest.raises(BadSchema, match="is no schema"):
+        instance(aside, 1)
+
+
+def test_references_that_double_hold_nobody_up() -> None:
+    doubled: dict[str, Any] = {f"d{at}": {"allOf": [{"$ref": f"#/$defs/d{at + 1}"}] * 2} for at in range(30)}
+    with pytest.raises(BadSchema):
+        instance({"$ref": "#/$defs/d0", "$defs": {**doubled, "d30": {"type": "integer"}}}, 1)
