@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterator, Mapping, Sequence
-from math import ceil, floor
 from random import Random
 from typing import Any
 from urllib.parse import unquote
@@ -20,6 +19,7 @@ from jsonschema.validators import extend
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
+from backends.emulator.numbers import drawn
 from backends.emulator.patterns import found, matching
 from backends.emulator.text import WORDS
 
@@ -39,6 +39,7 @@ _HINTS = (
     ("string", ("pattern", "format", "minLength", "maxLength")),
     ("number", ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")),
 )
+_COUNTS = tuple(f"{bound}{what}" for bound in ("min", "max") for what in ("Length", "Items", "Properties", "Contains"))
 _FORMATS = {
     "date": "2026-03-14",
     "date-time": "2026-03-14T15:09:26Z",
@@ -47,12 +48,14 @@ _FORMATS = {
     "email": "quiet.river@example.com",
     "idn-email": "quiet.river@example.com",
     "hostname": "station.example.com",
+    "idn-hostname": "station.example.com",
     "ipv4": "192.0.2.7",
     "ipv6": "2001:db8::7",
     "uri": "https://example.com/track",
     "uri-reference": "/track",
     "iri": "https://example.com/track",
     "json-pointer": "/track/0",
+    "relative-json-pointer": "1/track",
     "regex": "^track$",
 }
 
@@ -83,9 +86,10 @@ def instance(schema: Any, seed: int) -> Any:
     if _has_key(schema, "patternProperties"):
         raise BadSchema("", "`patternProperties` is not emulated")
     validator = _Validator(schema, registry=Registry())
+    unmatched: set[Any] = set()
     refused: BadSchema | None = None
     for attempt in range(TRIES):
-        builder = _Builder(schema, validator, Random(seed + attempt))
+        builder = _Builder(schema, validator, Random(seed + attempt), unmatched)
         try:
             made = builder.make(schema, "", 0)
             if validator.is_valid(made):
@@ -94,6 +98,8 @@ def instance(schema: Any, seed: int) -> Any:
             refused = refused or error
         except RecursionError:
             refused = refused or BadSchema("", "is nested too deeply")
+        except OverflowError:
+            refused = refused or BadSchema("", "its numbers are larger than is emulated")
         except Unresolvable as error:
             raise BadSchema("", f"refers to what is not there: {error!s:.200}") from None
     raise refused or BadSchema("", "no instance of it was found: it asks for more than is emulated")
@@ -125,10 +131,13 @@ def _has_key(value: Any, key: str) -> bool:
 
 
 class _Builder:
-    def __init__(self, root: Mapping[str, Any], validator: Any, random: Random) -> None:
+    """`unmatched`: patterns that no text was found for, which take the longest; not looked for again, nor many."""
+
+    def __init__(self, root: Mapping[str, Any], validator: Any, random: Random, unmatched: set[Any]) -> None:
         self._root = root
         self._validator = validator
         self._random = random
+        self._unmatched = unmatched
         self._nodes = 0
         self._work = 0
 
@@ -142,6 +151,7 @@ class _Builder:
         if schema is False:
             raise BadSchema(path, "allows nothing")
         schema = self._resolved(schema, path)
+        schema |= {key: int(schema[key]) for key in _COUNTS if key in schema}  # 2.0 is an integer too
         for key in ("anyOf", "oneOf"):
             if key in schema:
                 return self._one_of(schema, key, path, depth)
@@ -150,10 +160,10 @@ class _Builder:
         if schema.get("enum") == []:
             raise BadSchema(path, "allows nothing: no value is in both enumerations")
         if "enum" in schema:
-            return self._random.choice(schema["enum"])
-        kind = self._type(schema)
-        builder = getattr(self, f"_{kind}")
-        return builder(schema, path, depth)
+            return self._listed(schema, path)
+        made = getattr(self, f"_{self._type(schema)}")(schema, path, depth)
+        self._nodes += len(made) // 16 if isinstance(made, str) else 0
+        return made
 
     def _resolved(self, schema: Mapping[str, Any], path: str) -> dict[str, Any]:
         """Without references and `allOf`, which are laid over what stands beside them."""
@@ -164,6 +174,9 @@ class _Builder:
                 parts.append(self._referred(reference, path))
             if not parts:
                 return merged
+            self._work += len(parts)
+            if self._work > MAX_WORK:
+                break
             later: dict[str, Any] = {}
             for part in parts:
                 if part is False:
@@ -172,7 +185,7 @@ class _Builder:
                     plain = {key: value for key, value in part.items() if key not in ("$ref", "allOf")}
                     merged = _merged(merged, plain, path)
                     if "$ref" in part:
-                        later.setdefault("allOf", []).append({"$ref": part["$ref"]})
+                        later.setdefault("allOf", []).append(self._referred(part["$ref"], path))
                     later.setdefault("allOf", []).extend(part.get("allOf", ()))
             schema = later
         raise BadSchema(path, "refers to itself without an end")
@@ -187,6 +200,8 @@ class _Builder:
                 found = found[int(step)] if isinstance(found, list) else found[step]
             except (KeyError, IndexError, ValueError, TypeError):
                 raise BadSchema(path, f"'{reference:.100}' is not in this schema") from None
+        if not isinstance(found, (dict, bool)):
+            raise BadSchema(path, f"'{reference:.100}' is no schema")
         return found
 
     def _one_of(self, schema: dict[str, Any], key: str, path: str, depth: int) -> Any:
@@ -213,6 +228,17 @@ class _Builder:
         fits = [bool(self._validator.evolve(schema=branch).is_valid(made)) for branch in branches]
         return sum(fits) == 1
 
+    def _listed(self, schema: Mapping[str, Any], path: str) -> Any:
+        """One of the values listed that what stands beside them allows."""
+        values = schema["enum"]
+        validator = self._validator.evolve(schema={key: value for key, value in schema.items() if key != "enum"})
+        begin = self._random.randrange(len(values))
+        for at in range(begin, begin + min(MAX_NODES, len(values))):
+            self._work += 1
+            if validator.is_valid(values[at % len(values)]):
+                return values[at % len(values)]
+        raise BadSchema(path, "allows nothing: what stands beside `enum` excludes all of it")
+
     def _type(self, schema: Mapping[str, Any]) -> str:
         kind = schema.get("type")
         if isinstance(kind, list):
@@ -223,11 +249,22 @@ class _Builder:
         return next((hinted for hinted, keys in _HINTS if any(key in schema for key in keys)), "string")
 
     def _object(self, schema: Mapping[str, Any], path: str, depth: int) -> dict[str, Any]:
-        properties, required = schema.get("properties", {}), schema.get("required", ())
-        names = [name for name in properties if name in required or depth < OPTIONAL_DEPTH]
-        if (most := schema.get("maxProperties")) is not None:
-            optional = [name for name in names if name not in required]
-            names = [name for name in names if name not in optional[max(0, most - len(required)) :]]
+        properties, required = schema.get("properties", {}), dict.fromkeys(schema.get("required", ()))
+        least = schema.get("minProperties", 0)
+        if least > MAX_NODES:
+            raise BadSchema(path, f"{least:,} properties are more than is emulated")
+        optional = [name for name in properties if name not in required]
+        if depth >= OPTIONAL_DEPTH:
+            optional = optional[: max(0, least - len(required))]
+        depends = schema.get("dependentRequired", {})
+        for name in (waiting := [*required, *optional]):
+            new = [each for each in depends.get(name, ()) if each not in required]
+            required |= dict.fromkeys(new)
+            waiting += new
+        optional = [name for name in optional if name not in required]
+        most = schema.get("maxProperties", len(required) + len(optional))
+        chosen = {*required, *optional[: max(0, most - len(required))]}
+        names = [name for name in properties if name in chosen]
         made: dict[str, Any] = {}
         for name in names:
             try:
@@ -237,22 +274,25 @@ class _Builder:
                     raise
         further = schema.get("additionalProperties", True)
         wanted = [name for name in required if name not in properties]
-        wanted += [f"{WORDS[at % len(WORDS)]}{at}" for at in range(schema.get("minProperties", 0) - len(made))]
-        for name in wanted:
+        more = least - len(made) - len(wanted)
+        for name in [*wanted, *(f"{WORDS[at % len(WORDS)]}{at}" for at in range(more))]:
             made[name] = self.make(further, f"{path}.additionalProperties", depth + 1)
         return made
 
     def _array(self, schema: Mapping[str, Any], path: str, depth: int) -> list[Any]:
         first, rest = schema.get("prefixItems", ()), schema.get("items", True)
         least, most = schema.get("minItems", 0), schema.get("maxItems", MAX_NODES)
-        wanted = max(least, len(first), 0 if rest is False else self._random.randint(1, 3))
+        last = schema.get("minContains", 1) if "contains" in schema else 0
+        wanted = max(least, last, len(first), 0 if rest is False else self._random.randint(1, 3))
         if depth >= OPTIONAL_DEPTH:
-            wanted = least
+            wanted = max(least, last)
         made: list[Any] = []
         for place in range(min(wanted, most)):
             at, schema_of = (f"{path}.items", rest)
             if place < len(first):
                 at, schema_of = f"{path}.prefixItems[{place}]", first[place]
+            if place >= wanted - last:
+                schema_of = {"allOf": [schema_of, schema["contains"]]}
             try:
                 each = self._distinct(schema_of, at, depth, made if schema.get("uniqueItems") else ())
             except BadSchema:
@@ -274,8 +314,10 @@ class _Builder:
         if least > MAX_NODES:
             raise BadSchema(path, f"a text of {least:,} characters is more than is emulated")
         if "pattern" in schema:
-            found = matching(schema["pattern"], self._random, least, most)
+            known = (asked := (schema["pattern"], least, most)) in self._unmatched or len(self._unmatched) >= TRIES
+            found = None if known else matching(schema["pattern"], self._random, least, most)
             if found is None:
+                self._unmatched.add(asked)
                 raise BadSchema(f"{path}.pattern", f"no text was found that matches '{schema['pattern']:.100}'")
             return found
         if schema.get("format") == "uuid":
@@ -291,50 +333,15 @@ class _Builder:
         cut = said[:most]  # a space at the end would be no word
         return cut if not cut.endswith(" ") else cut[:-1] + self._random.choice(string.ascii_lowercase)
 
-    def _number(self, schema: Mapping[str, Any], path: str, depth: int) -> float | int:
-        low, high = _bounds(schema)
-        step = schema.get("multipleOf")
-        if step is not None:
-            return self._multiple(low, high, step, path)
-        if low is None and high is None:
-            return self._random.randint(0, 99) / 4
-        low = high - 10 if low is None and high is not None else low
-        assert low is not None
-        high = low + 10 if high is None else high
-        middle = (low + high) / 2
-        if float(middle).is_integer() and self._allows(schema, int(middle)):
-            return int(middle)
-        return middle
+    def _number(self, schema: Mapping[str, Any], path: str, depth: int, whole: bool = False) -> float | int:
+        steps = self._validator.evolve(schema={key: schema[key] for key in schema if key == "multipleOf"})
+        made = drawn(schema, whole, self._random, steps.is_valid)
+        if made is None:
+            raise BadSchema(path, "no number was found between its bounds")
+        return made
 
-    def _integer(self, schema: Mapping[str, Any], path: str, depth: int) -> int:
-        low, high = _bounds(schema)
-        step = schema.get("multipleOf", 1)
-        step = step if float(step).is_integer() else 1
-        made = self._multiple(low, high, int(step), path, schema)
-        return int(made)
-
-    def _multiple(
-        self,
-        low: float | None,
-        high: float | None,
-        step: float,
-        path: str,
-        schema: Mapping[str, Any] | None = None,
-    ) -> float | int:
-        """A whole number of steps between the bounds."""
-        schema = schema or {}
-        if low is None and high is None:
-            return self._random.randint(0, 99) * step
-        first = ceil(low / step) if low is not None else floor((high or 0) / step) - 20
-        last = floor(high / step) if high is not None else first + 20
-        found = [each * step for each in range(first, min(last, first + 1000) + 1) if self._allows(schema, each * step)]
-        if not found:
-            raise BadSchema(path, "no number lies between its bounds")
-        return self._random.choice(found)
-
-    def _allows(self, schema: Mapping[str, Any], value: float) -> bool:
-        above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
-        return (above is None or value > above) and (below is None or value < below)
+    def _integer(self, schema: Mapping[str, Any], path: str, depth: int) -> float | int:
+        return self._number(schema, path, depth, whole=True)
 
     def _boolean(self, schema: Mapping[str, Any], path: str, depth: int) -> bool:
         return self._random.random() < 0.5
@@ -344,12 +351,6 @@ class _Builder:
 
     def _word(self) -> str:
         return self._random.choice(WORDS)
-
-
-def _bounds(schema: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    lows = [schema[key] for key in ("minimum", "exclusiveMinimum") if key in schema]
-    highs = [schema[key] for key in ("maximum", "exclusiveMaximum") if key in schema]
-    return max(lows, default=None), min(highs, default=None)
 
 
 def _merged(one: Mapping[str, Any], other: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -386,8 +387,7 @@ def _merged(one: Mapping[str, Any], other: Mapping[str, Any], path: str) -> dict
 def _common(one: str | list[str], other: str | list[str], path: str) -> str | list[str]:
     ones = [one] if isinstance(one, str) else one
     others = [other] if isinstance(other, str) else other
-    both = [kind for kind in _TYPES if _has(kind, ones) and _has(kind, others)]
-    if not both:
+    if not (both := [kind for kind in _TYPES if _has(kind, ones) and _has(kind, others)]):
         raise BadSchema(path, "allows nothing: no type is both")
     return both
 

@@ -1,8 +1,8 @@
 """Text that matches a regular expression, for schemas that ask for it. Pure.
 
 Understood is what such patterns are written with: literals, classes, `\\d \\w \\s`, groups, alternatives, repetition,
-anchors at the ends. Look-around, back references and the like are not; nobody is told that a text matches unless it
-does (`regex` has the last word, since it can be stopped).
+anchors. Look-around is passed over, back references and the like are not understood; nobody is told that a text
+matches unless it does (`regex` has the last word, since it can be stopped).
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from typing import Any
 MAX_PATTERN = 256
 MAX_TEXT = 1024
 LONGEST_SEARCH_S = 0.05
+MAX_STEPS = 4 * MAX_TEXT
+"""Parts said for one text: nested counts multiply."""
+
 MOST_MORE = 3
 """Of an unbounded repetition, so many more than must be."""
 
@@ -28,6 +31,9 @@ _CLASSES = {
     "S": string.ascii_lowercase,
 }
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v"}
+_PLACES = "bBAZ"
+"""Escapes that stand for a place, not for a character."""
+
 _PRINTABLE = string.ascii_letters + string.digits + " -_.,:;/@"
 
 
@@ -39,12 +45,39 @@ def matching(pattern: str, random: Random, shortest: int = 0, longest: int | Non
     for more in (MOST_MORE, 0, 12, 40, MAX_TEXT // 4):
         try:
             said = _Reader(pattern, random, more).all()
+        except _TooLong:
+            if not more:
+                return None
+            continue
         except (_NotUnderstood, RecursionError):
             return None
         if len(said) < shortest and not pattern.endswith("$"):
             said += "a" * (shortest - len(said))
         if shortest <= len(said) <= most and found(pattern, said):
             return said
+    return _fitted(pattern, random, shortest, most) if shortest else None
+
+
+def _fitted(pattern: str, random: Random, shortest: int, most: int) -> str | None:
+    """A text of a length that is met by chance too seldom, as 16 digits of `^[0-9]+$`: how often more than must be its
+    repetitions come in all is found by bisection."""
+    for _ in range(4):  # alternatives are drawn
+        low, high = 0, min(most, 2 * shortest)
+        while low <= high:
+            spare = (low + high) // 2
+            try:
+                said = _Reader(pattern, random, 0, spare).all()
+            except _TooLong:
+                high = spare - 1
+                continue
+            if len(said) < shortest:
+                low = spare + 1
+            elif len(said) > most:
+                high = spare - 1
+            elif found(pattern, said):
+                return said
+            else:
+                break
     return None
 
 
@@ -62,13 +95,23 @@ class _NotUnderstood(Exception):
     pass
 
 
-class _Reader:
-    """Reads a pattern once, saying something for each of its parts."""
+class _TooLong(Exception):
+    pass
 
-    def __init__(self, pattern: str, random: Random, more: int) -> None:
+
+class _Reader:
+    """Reads a pattern once, saying something for each of its parts.
+
+    Each repetition comes up to `more` times more than it must; or, where `spare` is given, the first ones that may take
+    it all between them.
+    """
+
+    def __init__(self, pattern: str, random: Random, more: int, spare: int | None = None) -> None:
         self._pattern = pattern
         self._random = random
         self._more = more
+        self._spare = spare
+        self._steps = 0
         self._at = 0
 
     def all(self) -> str:
@@ -88,18 +131,23 @@ class _Reader:
         return taken
 
     def _alternatives(self) -> str:
-        found = [self._sequence()]
+        spare = self._spare
+        found = [(self._sequence(), self._spare)]
         while self._peek() == "|":
             self._next()
-            found.append(self._sequence())
-        return self._random.choice(found)
+            self._spare = spare
+            found.append((self._sequence(), self._spare))
+        said, self._spare = self._random.choice(found)
+        return said
 
     def _sequence(self) -> str:
         said: list[str] = []
         while self._peek() and self._peek() not in "|)":
-            begin = self._at
+            begin, spare = self._at, self._spare
             once = [self._atom()]
             times, after = self._times(), self._at
+            if not times:
+                self._spare = spare
             for _ in range(times - 1):
                 self._at = begin
                 once.append(self._atom())
@@ -114,7 +162,11 @@ class _Reader:
         most = low + self._more if high is None else min(high, low + self._more)
         if not low <= most <= MAX_TEXT:
             raise _NotUnderstood
-        return self._random.randint(low, most)
+        if self._spare is None:
+            return self._random.randint(low, most)
+        more = self._spare if high is None else min(self._spare, high - low)
+        self._spare -= more
+        return low + more
 
     def _bounds(self) -> tuple[int, int | None]:
         sign = self._peek()
@@ -129,6 +181,9 @@ class _Reader:
         return low, low if not counted[2] else int(counted[3]) if counted[3] else None
 
     def _atom(self) -> str:
+        self._steps += 1
+        if self._steps > MAX_STEPS:
+            raise _TooLong
         sign = self._next()
         if sign in "^$":
             return ""
@@ -139,23 +194,33 @@ class _Reader:
         if sign == "(":
             return self._group()
         if sign == "\\":
+            if self._peek() and self._peek() in _PLACES:
+                self._next()
+                return ""
             return self._random.choice(self._escape())
         if sign in "*+?":
             raise _NotUnderstood
         return sign
 
     def _group(self) -> str:
+        kind = ":"
         if self._peek() == "?":
             self._next()
             kind = self._next()
+            if kind == "<" and self._peek() and self._peek() in "=!":
+                kind = self._next()
             if kind == "P" and self._peek() == "<":
                 while self._next() != ">":
                     pass
-            elif kind != ":":
+            elif kind not in ":=!":
                 raise _NotUnderstood
+        spare = self._spare
         said = self._alternatives()
         if self._next() != ")":
             raise _NotUnderstood
+        if kind in "=!":
+            self._spare = spare
+            return ""
         return said
 
     def _escape(self) -> str:
@@ -164,7 +229,13 @@ class _Reader:
             return _CLASSES[sign]
         if sign in _ESCAPED:
             return _ESCAPED[sign]
-        if sign.isalnum():  # \b, \A, \1, \p and so on
+        if (digits := {"x": 2, "u": 4}.get(sign)) is not None:
+            code = self._pattern[self._at : self._at + digits]
+            if len(code) < digits or not set(code) <= set(string.hexdigits):
+                raise _NotUnderstood
+            self._at += digits
+            return chr(int(code, 16))
+        if sign.isalnum():  # \1, \p and so on
             raise _NotUnderstood
         return sign
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from random import Random
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -157,6 +158,37 @@ def test_texts_match_their_pattern(pattern: str) -> None:
 @pytest.mark.parametrize("pattern", ["(", "a(?=b)c", r"(a)\1", "[", "a{3,1}", "*a", "x" * 300, r"\p{L}", "a{9999}"])
 def test_no_text_is_better_than_a_wrong_one(pattern: str) -> None:
     assert matching(pattern, Random(1)) is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "shortest", "longest"),
+    [("^[0-9]+$", 16, 16), (r"^\d*$", 30, 31), (r"^\d{1,30}$", 29, 29), (r"^(\d{2})*$", 16, 17), (r"^\d+\Z", 9, 9),
+     (r"^(?:\d+|[a-f]+)-x$", 40, 40), (r"^(a+)?\d*$", 20, 20)],
+)  # fmt: skip
+def test_texts_have_the_length_that_is_asked_for(pattern: str, shortest: int, longest: int) -> None:
+    for seed in range(30):
+        said = matching(pattern, Random(seed), shortest, longest)
+        assert said is not None
+        assert shortest <= len(said) <= longest
+        assert re.search(pattern, said)
+
+
+DECIMAL = r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"
+MONEY = r"^(?!^[-+.]*$)[+-]?0*(?:\d{0,3}|(?=[\d.]{1,6}0*$)\d{0,3}\.\d{0,2}0*$)"
+
+
+@pytest.mark.parametrize("pattern", [DECIMAL, MONEY, r"\bfoo\b", r"^\u00e9+\x41$", r"^\d{4} ?[A-Z]{2}\Z", r"(?<!a)b"])
+def test_patterns_as_pydantic_and_others_write_them(pattern: str) -> None:
+    for seed in range(30):
+        schema = {"type": "string", "pattern": pattern}
+        assert Draft202012Validator(schema).is_valid(instance(schema, seed))
+
+
+@pytest.mark.parametrize("pattern", ["^((a{500}){500}){9}$", "^(((a{30}){30}){30}){30}$"])
+def test_counts_within_counts_hold_nobody_up(pattern: str) -> None:
+    begun = perf_counter()
+    assert matching(pattern, Random(1)) is None
+    assert perf_counter() - begun < 1
 
 
 def test_a_search_that_would_take_for_ever_is_stopped() -> None:
