@@ -19,7 +19,7 @@ from app.api.response_headers import ResponseHeaders
 from app.api.wires.base import Arrival, Bill, Extra, Opening, Reading, Sizing, Wire, Writer
 from app.bookkeeper import Bookkeeper
 from app.call import Call
-from app.errors import ApiError, InternalError, MethodNotAllowed, ShuttingDown
+from app.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, ShuttingDown
 from app.ids import Ids
 from app.service import CompletionService
 from backends.clock import Clock
@@ -87,6 +87,8 @@ class HotEndpoints:
             exchange.status = CLIENT_CLOSED_REQUEST
         except ApiError as error:
             await self._error(exchange, error)
+        except RecursionError:  # what could be read need not be writable again, a level or two deeper
+            await self._error(exchange, BadRequest("the body is nested too deeply", code="invalid_json"))
         except asyncio.CancelledError:
             await self._cut_short(exchange)
         except Exception:  # the edge: a client gets a 500 in the usual shape, the log gets the traceback

@@ -47,10 +47,13 @@ class Message(Struct):
     tool_calls: list[Any] | None = None
 
 
+ToolName = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
 class JsonSchema(Struct):
     """The schema that an answer is to follow."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=128)]
+    name: ToolName
     schema: dict[str, Any] | bool | None = None
     strict: bool | None = None
 
@@ -65,7 +68,7 @@ class ResponseFormat(Struct):
 class FunctionTool(Struct):
     """A function that the model may call."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=128)]
+    name: ToolName
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None

@@ -19,6 +19,7 @@ from backends.emulator.instances import BadSchema, instance
 from backends.errors import RequestRefused, Unsupported
 from backends.types import GenerationRequest, ToolCallPart
 
+_SHAPES = frozenset({"type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"})
 _RESULTS = ("tool", "function")
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -95,7 +96,7 @@ def _callable(body: dict[str, Any]) -> list[Function]:
             raise Unsupported(f"'{at}': tools of type '{tool.get('type')}' are not emulated", at)
         function = tool["function"]
         at = f"tools[{place}].function"
-        functions.append(Function(at, function["name"], function.get("parameters") or {"type": "object"}))
+        functions.append(Function(at, function["name"], _parameters(function.get("parameters") or {})))
     choice = body.get("tool_choice")
     if _mode(choice) == "none":
         return []
@@ -108,17 +109,40 @@ def _callable(body: dict[str, Any]) -> list[Function]:
     return chosen
 
 
+def _parameters(schema: dict[str, Any]) -> dict[str, Any]:
+    """Arguments are an object, whether their schema says so or not."""
+    return schema if _SHAPES & set(schema) else {"type": "object", **schema}
+
+
 def _mode(choice: Any) -> str:
+    """Raises: RequestRefused."""
     if isinstance(choice, str):
         return choice
-    if isinstance(choice, dict):
-        return str(choice.get("allowed_tools", {}).get("mode", "required")) if choice else "auto"
+    if isinstance(choice, dict) and choice:
+        mode = _part(choice, "allowed_tools").get("mode", "required")
+        return mode if isinstance(mode, str) else "required"
     return "auto"
 
 
-def _named(choice: Any) -> list[str] | None:
-    """The names that a choice leaves; None = all."""
+def _named(choice: Any) -> list[Any] | None:
+    """The names that a choice leaves; None = all.
+
+    Raises: RequestRefused.
+    """
     if not isinstance(choice, dict):
         return None
-    listed = choice.get("allowed_tools", {}).get("tools", [choice])
-    return [tool.get("function", {}).get("name") for tool in listed]
+    listed = _part(choice, "allowed_tools").get("tools", [choice])
+    if not isinstance(listed, list) or not all(isinstance(tool, dict) for tool in listed):
+        raise _senseless("tool_choice.allowed_tools.tools", "must be a list of tools")
+    return [_part(tool, "function").get("name") for tool in listed]
+
+
+def _part(choice: dict[str, Any], name: str) -> dict[str, Any]:
+    part = choice.get(name) or {}
+    if not isinstance(part, dict):
+        raise _senseless(f"tool_choice.{name}", "must be an object")
+    return part
+
+
+def _senseless(at: str, why: str) -> RequestRefused:
+    return RequestRefused(f"'{at}' {why}", at, "invalid_value")

@@ -127,7 +127,8 @@ def with_data(event: bytes, data: bytes) -> bytes:
 
 def _is_plain(event: bytes) -> bool:
     """Whether it is one line of data and nothing else, as nearly all are."""
-    return event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and b"\r" not in event
+    ends = event.endswith(b"\n\n") and event.find(b"\n") == len(event) - 2
+    return ends and event.startswith(b"data: ") and b"\r" not in event
 
 
 def _data_in(line: bytes) -> bytes | None:

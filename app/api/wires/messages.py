@@ -22,7 +22,7 @@ class MessagesReading(NamedTuple):
     call: Call
 
     def stream(self, opening: Opening) -> StreamWriter:
-        return StreamWriter(opening)
+        return StreamWriter(opening, self.call.request_id)
 
     def whole(self, opening: Opening) -> WholeWriter:
         return WholeWriter(opening)

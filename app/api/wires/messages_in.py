@@ -179,7 +179,7 @@ def chat_fields(wire: CountRequest, given: Mapping[str, Any]) -> dict[str, Any]:
             raise _unsupported(name, f"'{name}' is not supported")
     if given.get("n") not in (None, 1):
         raise _unsupported("n", "'n' is not known to this API: it has one answer")
-    fields = {name: value for name, value in given.items() if name not in TRANSLATED | DROPPED}
+    fields = {name: value for name, value in given.items() if name not in TRANSLATED | DROPPED and name not in REFUSED}
     fields["messages"] = [*_system(wire.system), *_turns(wire.messages)]
     if wire.tools:
         fields["tools"] = [_tool(place, tool) for place, tool in enumerate(wire.tools)]

@@ -71,8 +71,9 @@ def usage_block(bill: Bill) -> dict[str, Any]:
 class StreamWriter:
     """The events of one message."""
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, opening: Opening, request_id: str) -> None:
         self._opening = opening
+        self._request_id = request_id
         self._blocks = Blocks()
         self._end = ChoiceEnd(0, "stop")
 
@@ -90,7 +91,7 @@ class StreamWriter:
         return b"".join(self._part(part) for part in parts(event, stream=True))
 
     def failed(self, error: ApiError) -> bytes:
-        return error_event(error)
+        return error_event(error, self._request_id)
 
     def end(self, bill: Bill, extra: Extra | None) -> bytes:
         said = _ended(self._blocks, self._end)

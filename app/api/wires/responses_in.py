@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from app.api.schemas import Count, decode, invalid
+from app.api.schemas import Count, ToolName, decode, invalid
 from app.errors import BadRequest
 
 
@@ -64,7 +64,7 @@ class _Reasoning(Struct):
 
 class _Tool(Struct):
     type: str
-    name: str | None = None
+    name: ToolName | None = None
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
@@ -72,12 +72,12 @@ class _Tool(Struct):
 
 class _Chosen(Struct):
     type: str
-    name: str | None = None
+    name: ToolName | None = None
 
 
 class _Format(Struct):
     type: Literal["text", "json_object", "json_schema"]
-    name: str | None = None
+    name: ToolName | None = None
     schema: dict[str, Any] | None = None
     description: str | None = None
     strict: bool | None = None
@@ -143,7 +143,7 @@ def chat_fields(wire: ResponsesRequest, given: Mapping[str, Any]) -> dict[str, A
     for name in wire.include or ():
         if name not in _INCLUDED:
             raise _unsupported("include", f"'include': '{name}' is not supported")
-    fields = {name: value for name, value in given.items() if name not in TRANSLATED | DROPPED}
+    fields = {name: value for name, value in given.items() if name not in TRANSLATED | DROPPED and name not in REFUSED}
     fields["messages"] = _messages(wire)
     if not fields["messages"]:
         raise BadRequest("'input' has nothing to answer", param="input", code="invalid_value")
@@ -178,7 +178,8 @@ def _messages(wire: ResponsesRequest) -> list[dict[str, Any]]:
         if message is not None:
             messages.append(message)
         if thoughts and messages[-1]["role"] == "assistant":
-            messages[-1]["reasoning_content"], thoughts = thoughts, ""
+            messages[-1]["reasoning_content"] = messages[-1].get("reasoning_content", "") + thoughts
+            thoughts = ""
     return messages
 
 

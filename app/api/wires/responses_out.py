@@ -93,6 +93,9 @@ class StreamWriter:
         return b"".join(self._part(part) for part in parts(event, stream=True))
 
     def failed(self, error: ApiError) -> bytes:
+        if self._items.listed:
+            self._items.close()
+            self._items.listed[-1]["status"] = "incomplete"
         said = {"code": "server_error", "message": error.message}
         response = {**self._response("failed"), "error": said}
         return self._frame("response.failed", response=response) + self._frame(

@@ -164,7 +164,7 @@ def events_of(text: bytes) -> list[dict[str, Any]]:
 
 
 def streamed(events: list[Event]) -> list[dict[str, Any]]:
-    writer = StreamWriter(OPENING)
+    writer = StreamWriter(OPENING, "r-1")
     text = writer.begin() + b"".join(map(writer.event, events)) + writer.end(BILL, {"turnout": {}})
     return events_of(text)
 
@@ -229,7 +229,7 @@ def test_an_answer_without_a_word_has_no_block() -> None:
 
 
 def test_a_call_that_goes_on_after_its_end_is_a_failure() -> None:
-    writer = StreamWriter(OPENING)
+    writer = StreamWriter(OPENING, "r-1")
     writer.event(TokenChunk(0, "", 1, raw(call_chunk(0, "{", name="f")), plain=False))
     writer.event(TokenChunk(0, "", 1, raw(call_chunk(1, "{", name="g")), plain=False))
     with pytest.raises(UpstreamFailed):
@@ -237,8 +237,9 @@ def test_a_call_that_goes_on_after_its_end_is_a_failure() -> None:
 
 
 def test_a_failure_midway_is_an_error_event() -> None:
-    (event,) = events_of(StreamWriter(OPENING).failed(UpstreamFailed("it broke")))
+    (event,) = events_of(StreamWriter(OPENING, "r-1").failed(UpstreamFailed("it broke")))
     assert (event["type"], event["error"]["type"], event["error"]["message"]) == ("error", "api_error", "it broke")
+    assert event["request_id"] == "r-1"
 
 
 def test_a_whole_answer() -> None:

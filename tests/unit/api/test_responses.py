@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from app.api.wires import responses_in
 from app.api.wires.base import Bill, Opening
 from app.api.wires.responses_out import StreamWriter, WholeWriter
-from app.errors import UpstreamFailed
+from app.errors import BadRequest, UpstreamFailed
 from backends.types import ChoiceEnd, Event, TokenChunk, Usage
 from tests.unit.api.test_messages import RELAYED, raw
 from tests.upstreams import delta
@@ -128,6 +130,48 @@ def test_a_failure_midway_is_told_twice_for_readers_of_either() -> None:
     failed, error = events_of(writer.failed(UpstreamFailed("it broke")))
     assert (failed["type"], failed["response"]["status"]) == ("response.failed", "failed")
     assert (error["type"], error["message"], error["code"]) == ("error", "it broke", "upstream_failed")
+
+
+def test_a_failure_midway_tells_what_had_been_said() -> None:
+    writer = StreamWriter(OPENING, {})
+    said = writer.event(TokenChunk(0, "so far", 1))
+    (item,) = events_of(said + writer.failed(UpstreamFailed("it broke")))[-2]["response"]["output"]
+    assert (item["status"], item["content"][0]["text"]) == ("incomplete", "so far")
+
+
+@pytest.mark.parametrize(
+    "unsaid", [{"background": False}, {"previous_response_id": None}, {"top_logprobs": 0}, {"prompt": {}}]
+)
+def test_what_is_not_supported_and_not_asked_for_is_left_out(unsaid: dict[str, Any]) -> None:
+    assert chat(**unsaid) == {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "at"),
+    [
+        ({"tools": [{"type": "function", "name": "f" * 129}]}, "tools[0].name"),
+        ({"tool_choice": {"type": "function", "name": "f" * 129}}, "tool_choice"),
+        ({"text": {"format": {"type": "json_schema", "name": "f" * 129, "schema": {}}}}, "text.format.name"),
+        ({"text": {"format": {"type": "json_schema", "name": "", "schema": {}}}}, "text.format.name"),
+    ],
+)
+def test_a_name_is_refused_where_the_client_wrote_it(fields: dict[str, Any], at: str) -> None:
+    with pytest.raises(BadRequest) as raised:
+        chat(**fields)
+    assert raised.value.param is not None
+    assert raised.value.param.startswith(at)
+
+
+def test_thoughts_of_several_calls_are_kept_in_order() -> None:
+    def thought(text: str) -> dict[str, Any]:
+        return {"type": "reasoning", "content": [{"type": "reasoning_text", "text": text}]}
+
+    def call(name: str) -> dict[str, Any]:
+        return {"type": "function_call", "call_id": name, "name": name, "arguments": "{}"}
+
+    (message,) = chat(input=[thought("a"), call("f"), thought("b"), call("g")])["messages"]
+    assert message["reasoning_content"] == "ab"
+    assert [each["id"] for each in message["tool_calls"]] == ["f", "g"]
 
 
 def test_a_whole_answer() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.upstream.sse import Decoder, EventTooLong
+from backends.upstream.sse import Decoder, EventTooLong, data_of, with_data
 from tests.upstreams import pieces_of
 
 ENDS = (b"\n", b"\r", b"\r\n")
@@ -44,6 +44,18 @@ def test_every_split_and_every_line_end_mean_the_same(lines: list[tuple[bytes, b
     assert decode(whole) == expected
     assert decode(*pieces_of(whole, [cut for cut in cuts if cut <= len(whole)])) == expected
     assert decode(*(whole[at : at + 1] for at in range(len(whole)))) == expected
+
+
+@given(st.lists(st.tuples(LINES, st.sampled_from(ENDS)), max_size=20), st.lists(st.integers(0, 200), max_size=12))
+def test_whole_events_are_the_stream_and_hold_the_data(lines: list[tuple[bytes, bytes]], cuts: list[int]) -> None:
+    stream = b"".join(line + end for line, end in lines)
+    decoder, bare = Decoder(whole=True), decode(stream)
+    events = [
+        e for piece in pieces_of(stream, [cut for cut in cuts if cut <= len(stream)]) for e in decoder.feed(piece)
+    ]
+    assert [data_of(event) for event in events] == bare
+    assert stream.startswith(b"".join(events))
+    assert [data_of(with_data(event, b"new")) for event in events] == [b"new"] * len(bare)
 
 
 @given(st.lists(st.binary(max_size=60), max_size=8))
