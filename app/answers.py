@@ -1,6 +1,7 @@
 """An answer under way: events to be written out, and what is known of where they come from.
 
-`LiveAnswer` comes from a backend, `ReplayedAnswer` from the cache; the writer cannot tell them apart.
+`LiveAnswer` comes from a backend, `ReplayedAnswer` from the cache, `SharedAnswer` (app.flights) from a generation that
+others read too; the writer cannot tell them apart.
 """
 
 from __future__ import annotations
@@ -9,34 +10,52 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Literal, Protocol, Self
 
-from app.cache.base import CachedAnswer, CachedChoice
+from app.cache.tiers import Found
 from app.dispatch.dispatcher import Opened
 from app.errors import from_backend
-from app.metering.cost import CostLines
+from app.metering.cost import FREE, CostLines
+from app.recording import Recorder, events_of
 from app.routing.types import Decision, Slo
 from backends.clock import Clock
 from backends.errors import BackendError
-from backends.types import ChoiceEnd, Event, FinishReason, TokenChunk, Usage
+from backends.types import Event, Usage
 
 CacheResult = Literal["hit", "semantic", "coalesced", "miss", "off"]
 
-REPEATABLE = ("stop", "length")
-"""Ends of answers that the cache may keep."""
-
 
 class Answer(Protocol):
-    """What the API needs of an answer. `cost`, `energy_j` (an estimate, None if there is none) and `usage` are final
-    once iteration has ended."""
+    """What the API needs of an answer. `cost`, `energy_j` (an estimate, None if there is none), `saved_nusd` and
+    `usage` are final once iteration has ended; `age_s` is how long ago it was made, None for one that is new."""
 
-    model: str
-    cache: CacheResult
-    attempts: int
-    decision: Decision | None
-    cost: CostLines | None
-    energy_j: float | None
-    saved_nusd: int | None
-    waited_ns: int
-    slo: Slo
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def cache(self) -> CacheResult: ...
+
+    @property
+    def attempts(self) -> int: ...
+
+    @property
+    def decision(self) -> Decision | None: ...
+
+    @property
+    def cost(self) -> CostLines | None: ...
+
+    @property
+    def energy_j(self) -> float | None: ...
+
+    @property
+    def saved_nusd(self) -> int | None: ...
+
+    @property
+    def waited_ns(self) -> int: ...
+
+    @property
+    def slo(self) -> Slo: ...
+
+    @property
+    def age_s(self) -> float | None: ...
 
     def __aiter__(self) -> AsyncIterator[Event]: ...
 
@@ -46,7 +65,10 @@ class Answer(Protocol):
 
 
 class LiveAnswer:
-    """Events of a running attempt. Text is kept only if `keep` is given: called with a complete answer."""
+    """Events of a running attempt, heard by a recorder if `keep` is given: called with an answer that ended whole."""
+
+    saved_nusd: int | None = None
+    age_s: float | None = None
 
     def __init__(
         self,
@@ -54,7 +76,8 @@ class LiveAnswer:
         cache: CacheResult,
         opened: Opened,
         clock: Clock,
-        keep: Callable[[LiveAnswer], Awaitable[None]] | None,
+        recorder: Recorder | None = None,
+        keep: Callable[[LiveAnswer], Awaitable[None]] | None = None,
     ) -> None:
         attempt = opened.attempt
         self.model = model
@@ -63,15 +86,13 @@ class LiveAnswer:
         self.decision: Decision | None = attempt.decision
         self.cost: CostLines | None = None
         self.energy_j: float | None = None
-        self.saved_nusd: int | None = None
         self.waited_ns = opened.waited_ns
         self.slo = attempt.decision.request.slo
         self.attempt = attempt
+        self.recorder = recorder
         self._first: Event | None = opened.first
         self._clock = clock
         self._keep = keep
-        self._texts: list[list[str]] = [[] for _ in range(attempt.request.choices)] if keep else []
-        self._reasons: dict[int, FinishReason] = {}
 
     def __aiter__(self) -> Self:
         return self
@@ -86,15 +107,15 @@ class LiveAnswer:
             try:
                 event = await self.attempt.next_event()
             except StopAsyncIteration:
-                if self._keep is not None:
+                if self._keep is not None and self.recorder is not None and self.recorder.whole:
                     await self._keep(self)
                 raise
             except BackendError as error:
                 raise from_backend(error) from error
             finally:
                 self.waited_ns += self._clock.now_ns() - before_ns
-        if self._keep is not None:
-            self._remember(event)
+        if self.recorder is not None:
+            self.recorder.hear(event)
         return event
 
     def usage(self) -> Usage:
@@ -104,53 +125,27 @@ class LiveAnswer:
         """Cancels the attempt if it still runs."""
         await self.attempt.cancel()
 
-    def complete(self, stored_wall_ns: int) -> CachedAnswer:
-        """The whole answer, as the cache keeps it."""
-        view = self.attempt.chosen.view
-        return CachedAnswer(
-            choices=tuple(
-                CachedChoice("".join(texts), self._reasons[index]) for index, texts in enumerate(self._texts)
-            ),
-            usage=self.usage(),
-            model=self.model,
-            backend=view.name,
-            substrate=view.substrate,
-            stored_wall_ns=stored_wall_ns,
-            cost_nusd=None if self.cost is None else self.cost.total_nusd,
-        )
-
-    def _remember(self, event: Event) -> None:
-        """What the cache keeps is text. An answer that is more than that cannot be repeated, so it is not kept."""
-        if type(event) is TokenChunk:
-            self._texts[event.index].append(event.text)
-            if not event.plain:
-                self._keep = None
-        elif type(event) is ChoiceEnd:
-            self._reasons[event.index] = event.reason
-            if event.reason not in REPEATABLE:
-                self._keep = None
-
 
 class ReplayedAnswer:
     """A cached answer, event by event: a choice's whole text, then its end. Costs nothing, records what it saved."""
 
-    def __init__(self, cached: CachedAnswer, cost: CostLines, slo: Slo) -> None:
-        self.cached = cached
-        self.model = cached.model
-        self.cache: CacheResult = "hit"
-        self.attempts = 0
-        self.decision: Decision | None = None
-        self.cost: CostLines | None = cost
-        self.energy_j: float | None = 0.0
-        self.saved_nusd = cached.cost_nusd
-        self.waited_ns = 0
+    attempts = 0
+    decision: Decision | None = None
+    energy_j: float | None = 0.0
+    waited_ns = 0
+
+    def __init__(self, found: Found, slo: Slo, kind: CacheResult = "hit") -> None:
+        self.cached = found.answer
+        self.model = found.answer.model
+        self.cache: CacheResult = kind
+        self.cost: CostLines | None = FREE
+        self.saved_nusd = found.answer.cost_nusd
         self.slo = slo
+        self.age_s: float | None = found.age_s
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        for index, choice in enumerate(self.cached.choices):
-            if choice.text:
-                yield TokenChunk(index, choice.text, 0)
-            yield ChoiceEnd(index, choice.finish_reason)
+        for event in events_of(self.cached.choices):
+            yield event
 
     def usage(self) -> Usage:
         """The real token counts, all prompt tokens as cached ones."""

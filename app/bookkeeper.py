@@ -16,7 +16,7 @@ from app.dispatch.admission import Admission, Place
 from app.dispatch.attempt import Attempt
 from app.dispatch.refusals import TURNED_AWAY
 from app.errors import ApiError
-from app.metering.cost import FREE, CostLines
+from app.metering.cost import CostLines
 from app.metering.meter import Meter
 from app.metering.metrics import Metrics
 from app.metering.types import RequestRecord
@@ -24,8 +24,11 @@ from app.planning import Plan
 from app.routing.types import Decision
 from backends import errors
 from backends.clock import Clock
+from backends.types import Usage
 
 Stage = Literal["cache", "score", "total"]
+LookUp = Literal["hit", "stale", "miss"]
+SavedKind = Literal["exact", "semantic", "coalesced"]
 
 HTTP_TOO_MANY_REQUESTS = 429
 SERVICE_PHASES = ("queue", "prompt", "completion", "total")
@@ -75,14 +78,34 @@ class Bookkeeper:
         """A request has left the gateway's queue, for a backend (`placed`) or not."""
         self._metrics.queue_wait.observe((_priority(place.priority), "placed" if placed else "left"), waited_s)
 
-    def cache_lookup(self, model: str, result: Literal["hit", "miss"], duration_ns: int) -> None:
+    def cache_lookup(self, model: str, result: LookUp, duration_ns: int) -> None:
         """A look-up in the response cache."""
         self.stage("cache", duration_ns)
         self._metrics.cache_lookups.add(("exact", result, model))
         self._metrics.cache_operation.observe(("get", result), duration_ns / 1e9)
 
-    def hit(self, call: Call, plan: Plan, cached: CachedAnswer) -> CostLines:
+    def hit(self, call: Call, plan: Plan, cached: CachedAnswer, kind: SavedKind = "exact") -> None:
         """An answer from the cache: nothing to pay, something saved."""
+        self._saved(call, plan, kind, cached.backend, cached.substrate, cached.usage, cached.cost_nusd)
+
+    def coalesced(self, call: Call, plan: Plan, source: LiveAnswer) -> None:
+        """An answer that was made for somebody else at the same time."""
+        view, cost = source.attempt.chosen.view, source.cost
+        saved_nusd = None if cost is None else cost.total_nusd
+        self._metrics.cache_lookups.add(("coalesced", "hit", plan.model))
+        self._saved(call, plan, "coalesced", view.name, view.substrate, source.usage(), saved_nusd)
+
+    def _saved(
+        self,
+        call: Call,
+        plan: Plan,
+        kind: SavedKind,
+        backend: str,
+        substrate: str,
+        usage: Usage,
+        saved_nusd: int | None,
+    ) -> None:
+        result = "hit" if kind == "exact" else kind
         slo = plan.route.slo
         record = RequestRecord(
             request_id=call.request_id,
@@ -92,20 +115,19 @@ class Bookkeeper:
             endpoint=call.endpoint,
             stream=call.stream,
             model=plan.model,
-            backend=cached.backend,
-            substrate=cached.substrate,
+            backend=backend,
+            substrate=substrate,
             config_hash=self._config_hash,
             outcome="cached",
-            reason="hit",
-            cache="hit",
-            usage=replayed_usage(cached.usage),
+            reason=result,
+            cache=result,
+            usage=replayed_usage(usage),
             slo_ttft_s=slo.ttft_s,
             slo_tpot_s=slo.tpot_s,
             slo_e2e_s=slo.e2e_s,
             tags=call.options.tags,
         )
-        self._meter.record_hit(record, cached.cost_nusd)
-        return FREE
+        self._meter.record_hit(record, saved_nusd, kind)
 
     def settle(self, call: Call, plan: Plan, attempt: Attempt, cache: str) -> CostLines | None:
         """An attempt has ended: bill it. Returns what it cost, None if unknown."""

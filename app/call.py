@@ -21,6 +21,9 @@ class Options:
     policy: str | None = None
     max_cost_usd: float | None = None
     cache: CacheMode = "on"
+    max_age_s: float | None = None
+    """How old a cached answer may be."""
+
     tags: Mapping[str, str] | None = None
     debug: bool = False
     dry_run: bool = False

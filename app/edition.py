@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from app.api.hot import HotEndpoints
 from app.api.response_headers import ResponseHeaders
-from app.cache.base import ResponseCache
+from app.cache.tiers import AnswerCache
 from app.config.load import LoadedConfig
 from app.dispatch.terms import Terms
 from app.fleet.build import references, snapshot
@@ -39,7 +39,7 @@ class Edition:
 
     loaded: LoadedConfig
     fleet: Fleet
-    cache: ResponseCache
+    cache: AnswerCache | None
     service: CompletionService
     hot: HotEndpoints
     headers: ResponseHeaders

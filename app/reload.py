@@ -151,7 +151,7 @@ class Reloader:
         leaving = [each for each in old.fleet.backends.values() if id(each) not in kept]
         await _close(leaving)
         await old.service.aclose()
-        if old.cache is not new.cache:
+        if old.cache is not None and old.cache is not new.cache:
             await old.cache.aclose()
 
     def _retired(self, task: asyncio.Task[None]) -> None:

@@ -1,7 +1,7 @@
 """A request's story, in one page.
 
 plan      who is asked for what: model or alias, limits, the promise (SLO), an estimate of its size
-look up   an answer given before, if this one is determined by its request
+look up   an answer given before, if this one is determined by its request; or one that is being given
 dispatch  decide, reserve, ask; failing that, ask another, until a first event exists
 answer    the events, as they come; whichever way it ends, it is billed, recorded and learned from
 """
@@ -9,40 +9,39 @@ answer    the events, as they come; whichever way it ends, it is billed, recorde
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import logging
+from collections.abc import Coroutine
+from typing import Any
 
 from app.answers import Answer, CacheResult, LiveAnswer, ReplayedAnswer
-from app.bookkeeper import Bookkeeper
-from app.cache.base import ResponseCache
+from app.bookkeeper import Bookkeeper, LookUp
+from app.cache.base import CachedAnswer
 from app.cache.keys import cache_key
+from app.cache.tiers import AnswerCache, Found
+from app.caching import Caching
 from app.call import Call, Fields
 from app.dispatch.attempt import Attempt
 from app.dispatch.dispatcher import Dispatcher
-from app.errors import NotFound
+from app.errors import ApiError, NotFound
 from app.fleet.fleet import Fleet
+from app.flights import Flight, SharedAnswer
 from app.planning import Plan, Planner
+from app.recording import Recorder
 from app.routing.types import Decision
 from backends.clock import Clock
 
-
-@dataclass(frozen=True, slots=True)
-class CachePolicy:
-    """Whether answers are cached, and which: `deterministic` ones only, or `always`."""
-
-    enabled: bool
-    always: bool
+log = logging.getLogger("turnout.cache")
 
 
 class CompletionService:
-    """Answers chat and text completions."""
+    """Answers chats, text completions and embeddings."""
 
     def __init__(
         self,
         planner: Planner,
         fleet: Fleet,
         dispatcher: Dispatcher,
-        cache: ResponseCache,
-        cache_policy: CachePolicy,
+        caching: Caching | None,
         bookkeeper: Bookkeeper,
         clock: Clock,
         cache_epoch: str,
@@ -50,8 +49,7 @@ class CompletionService:
         self.planner = planner
         self._fleet = fleet
         self._dispatcher = dispatcher
-        self._cache = cache
-        self._cache_policy = cache_policy
+        self._caching = caching
         self._books = bookkeeper
         self._clock = clock
         self._cache_epoch = cache_epoch
@@ -77,64 +75,144 @@ class CompletionService:
         Raises: ApiError.
         """
         plan = self._plan(call)
-        key = self._key(call, plan, fields)
-        if key is not None and call.options.cache != "refresh":
-            replayed = await self._look_up(call, plan, key)
-            if replayed is not None:
-                return replayed
+        caching = self._caching
+        if caching is None or fields is None:
+            if call.options.cache == "only":
+                raise _nothing_cached()
+            return await self._dispatch(call, plan, None)
+        key = cache_key(call.tenant, call.endpoint, self._cache_epoch, {**fields, "model": plan.model})
+        if call.options.cache == "refresh":
+            return await self._dispatch(call, plan, key)
+        found = await self._look_up(caching.answers, call, plan, key)
+        if found is not None:
+            if found.stale:
+                self._renew(caching, call, plan, key)
+            self._books.hit(call, plan, found.answer)
+            return ReplayedAnswer(found, plan.route.slo)
         if call.options.cache == "only":
-            raise NotFound("no cached answer, and x-turnout-cache: only was asked for", code="cache_miss")
-        return await self._dispatch(call, plan, key)
+            raise _nothing_cached()
+        return await self._share(caching, call, plan, key)
 
-    def cacheable(self, call: Call) -> bool:
+    def cacheable(self, call: Call, model: str) -> bool:
         """Whether this call may be answered from, and kept in, the cache."""
-        policy = self._cache_policy
-        return policy.enabled and call.options.cache != "off" and (policy.always or call.deterministic)
+        if self._caching is None or call.options.cache == "off":
+            return False
+        rule = self._caching.rules.get(model)
+        return rule is not None and (rule.always or call.deterministic)
 
     async def aclose(self) -> None:
-        """Wait for answers still being written to the cache."""
+        """Wait for answers still being made for, or written to, the cache."""
+        if self._caching is not None and self._caching.flights is not None:
+            await self._caching.flights.aclose()
         if self._background:
             await asyncio.gather(*self._background)
 
     def _plan(self, call: Call) -> Plan:
         return self.planner.plan(call, self._fleet.state.lengths)
 
-    def _key(self, call: Call, plan: Plan, fields: Fields | None) -> bytes | None:
-        if fields is None or not self.cacheable(call):
-            return None
-        return cache_key(call.tenant, call.endpoint, self._cache_epoch, {**fields, "model": plan.model})
-
-    async def _look_up(self, call: Call, plan: Plan, key: bytes) -> ReplayedAnswer | None:
+    async def _look_up(self, answers: AnswerCache, call: Call, plan: Plan, key: bytes) -> Found | None:
         started_ns = self._clock.now_ns()
-        cached = await self._cache.get(key)
-        waited_ns = self._clock.now_ns() - started_ns
-        self._books.stage("cache", waited_ns)
-        self._books.cache_lookup(plan.model, "miss" if cached is None else "hit", waited_ns)
-        if cached is None:
-            return None
-        return ReplayedAnswer(cached, self._books.hit(call, plan, cached), plan.route.slo)
+        found = answers.find(key) or await answers.fetch(key)
+        if found is not None and call.options.max_age_s is not None and found.age_s > call.options.max_age_s:
+            found = None
+        result: LookUp = "miss" if found is None else "stale" if found.stale else "hit"
+        self._books.cache_lookup(plan.model, result, self._clock.now_ns() - started_ns)
+        return found
+
+    async def _share(self, caching: Caching, call: Call, plan: Plan, key: bytes) -> Answer:
+        """An answer that others may read too, whole ones and streams apart: what services send differs."""
+        if caching.flights is None:
+            return await self._dispatch(call, plan, key)
+        name = key + (b"s" if call.stream else b"w")
+        flight = caching.flights.joinable(name)
+        if flight is None:
+            flight = caching.flights.begin(name, lambda: self._dispatch(call, plan, key))
+            return await self._board(flight, call, plan, leads=True)
+        return await self._board(flight, call, plan, leads=False)
+
+    async def _board(self, flight: Flight, call: Call, plan: Plan, *, leads: bool) -> SharedAnswer:
+        flight.readers += 1
+        started_ns = self._clock.now_ns()
+        source = None
+        try:
+            source = await flight.opened()
+        finally:
+            if source is None:
+                await flight.left()
+        answer = SharedAnswer(flight, source, plan.route.slo, self._clock.now_ns() - started_ns, leads=leads)
+        if not leads:
+            answer.landed = lambda: self._books.coalesced(call, plan, source)
+        return answer
+
+    def _renew(self, caching: Caching, call: Call, plan: Plan, key: bytes) -> None:
+        """Make a new answer, which nobody waits for, unless somebody does already."""
+        name = key + (b"s" if call.stream else b"w")
+        if caching.flights is None:
+            self._begin(self._drain(self._dispatch(call, plan, key)))
+        elif caching.flights.joinable(name) is None:
+            flight = caching.flights.begin(name, lambda: self._dispatch(call, plan, key))
+            self._begin(self._drain(self._board(flight, call, plan, leads=True)))
 
     async def _dispatch(self, call: Call, plan: Plan, key: bytes | None) -> LiveAnswer:
         answer: LiveAnswer | None = None
+        cache: CacheResult = "off" if key is None else "miss"
 
         def settled(attempt: Attempt) -> None:
-            cost = self._books.settle(call, plan, attempt, "off" if key is None else "miss")
+            cost = self._books.settle(call, plan, attempt, cache)
             if answer is not None:
                 answer.cost = cost
                 answer.energy_j = attempt.energy_j()
 
         opened = await self._dispatcher.open(plan.route, plan.generation, settled, call.tenant)
-        cache: CacheResult = "off" if key is None else "miss"
-        keep = None if key is None else lambda done: self._keep(key, done)
-        answer = LiveAnswer(plan.model, cache, opened, self._clock, keep)
+        if key is None:
+            answer = LiveAnswer(plan.model, cache, opened, self._clock)
+            return answer
+        recorder = Recorder(call.choices, stream=call.stream, own_limit=call.max_tokens is not None)
+        answer = LiveAnswer(
+            plan.model, cache, opened, self._clock, recorder, lambda done: self._keep(key, plan.model, done, recorder)
+        )
         return answer
 
-    async def _keep(self, key: bytes, answer: LiveAnswer) -> None:
+    async def _keep(self, key: bytes, model: str, answer: LiveAnswer, recorder: Recorder) -> None:
         """Store a complete answer; its reader does not wait for a network."""
-        cached = answer.complete(self._clock.wall_ns())
-        if not self._cache.remote:
-            await self._cache.set(key, cached)
-            return
-        task = asyncio.get_running_loop().create_task(self._cache.set(key, cached))
+        caching = self._caching
+        assert caching is not None
+        rule, now_ns = caching.rules[model], self._clock.wall_ns()
+        view = answer.attempt.chosen.view
+        fresh_ns = now_ns + round(rule.ttl_s * 1e9)
+        cached = CachedAnswer(
+            choices=recorder.choices(),
+            usage=answer.usage(),
+            model=model,
+            backend=view.name,
+            substrate=view.substrate,
+            stored_wall_ns=now_ns,
+            cost_nusd=None if answer.cost is None else answer.cost.total_nusd,
+            fresh_until_wall_ns=fresh_ns,
+            gone_wall_ns=fresh_ns + round(rule.stale_s * 1e9),
+        )
+        if caching.answers.far is None:
+            await caching.answers.set(key, cached)
+        else:
+            self._begin(caching.answers.set(key, cached))
+
+    async def _drain(self, opening: Coroutine[Any, Any, Answer]) -> None:
+        """Read an answer to its end for the cache's sake."""
+        try:
+            answer = await opening
+            try:
+                async for _ in answer:
+                    pass
+            finally:
+                await answer.aclose()
+        except ApiError as error:
+            log.info("an answer past its time could not be renewed: %s", error.message)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _nothing_cached() -> NotFound:
+    return NotFound("no cached answer, and only a cached one was asked for", code="cache_miss")

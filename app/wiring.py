@@ -18,11 +18,12 @@ from app.api.public import public_api
 from app.api.response_headers import ResponseHeaders
 from app.bookkeeper import Bookkeeper, depth_by_class
 from app.build import compiled
-from app.cache.base import ResponseCache
 from app.cache.build import build as build_cache
+from app.cache.tiers import AnswerCache
+from app.caching import caching
 from app.config.changes import same_backend
 from app.config.load import LoadedConfig, load, redacted, to_spec
-from app.config.models import BackendConfig, CacheOff, Config, LiveBackendConfig, RedisSharing
+from app.config.models import BackendConfig, Config, LiveBackendConfig, RedisSharing
 from app.dispatch.build import terms
 from app.dispatch.dispatcher import Dispatcher
 from app.edition import Edition, Spent
@@ -42,7 +43,7 @@ from app.metering.meter import Meter, PriceTable
 from app.metering.metrics import BackendGauge, Metrics, SignalGauge
 from app.planning import Planner
 from app.reload import Reloader
-from app.service import CachePolicy, CompletionService
+from app.service import CompletionService
 from backends.base import Backend
 from backends.clock import Clock, SystemClock
 from backends.errors import TurnoutBackendError
@@ -73,7 +74,7 @@ class Gateway:
         return self.edition.fleet
 
     @property
-    def cache(self) -> ResponseCache:
+    def cache(self) -> AnswerCache | None:
         return self.edition.cache
 
     @property
@@ -113,7 +114,8 @@ class Gateway:
 
     async def _close_edition(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(self.cache.aclose)
+            if self.cache is not None:
+                stack.push_async_callback(self.cache.aclose)
             stack.push_async_callback(self.service.aclose)
             stack.push_async_callback(self.fleet.aclose)
 
@@ -215,9 +217,7 @@ class _Press:
         )
         dispatch = terms(config, books.unqueued)
         dispatcher = Dispatcher(fleet, clock, dispatch, books.decided)
-        service = CompletionService(
-            planner, fleet, dispatcher, cache, _cache_policy(config), books, clock, loaded.epoch
-        )
+        service = CompletionService(planner, fleet, dispatcher, caching(config, cache), books, clock, loaded.epoch)
         headers = ResponseHeaders(clock, loaded.hash)
         limit = config.server.body_limit_bytes
         hot = HotEndpoints(service, books, headers, self.ids, clock, limit, _forwarded(config))
@@ -377,12 +377,6 @@ def _ledger(config: Config, metrics: Metrics) -> Ledger:
         ledger.queue_rows,
         dropped=lambda: metrics.ledger_dropped.add(()),
     )
-
-
-def _cache_policy(config: Config) -> CachePolicy:
-    if isinstance(config.cache, CacheOff):
-        return CachePolicy(enabled=False, always=False)
-    return CachePolicy(enabled=True, always=config.cache.when == "always")
 
 
 def _forwarded(config: Config) -> frozenset[bytes]:

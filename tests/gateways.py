@@ -18,9 +18,9 @@ from typing import Any
 
 import uvicorn
 
+from app.config.caching import CacheOff
 from app.config.load import LoadedConfig, load
 from app.config.models import (
-    CacheOff,
     Config,
     DeploymentConfig,
     EmulatedBackendConfig,

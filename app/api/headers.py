@@ -18,7 +18,7 @@ _REQUEST_ID = re.compile(r"^[A-Za-z0-9_-]{1,128}$")
 _TAG = re.compile(r"^[A-Za-z0-9_.:/-]{1,64}$")
 _TRACEPARENT = re.compile(r"^(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-|$)")
 _MAX_TAGS = 16
-OURS = (b"x-slo-", b"x-turnout-", b"traceparent")
+OURS = (b"x-slo-", b"x-turnout-", b"traceparent", b"cache-control")
 SLO = ("x-slo-ttft-ms", "x-slo-tpot-ms", "x-slo-e2e-ms")
 STEERING = (
     *SLO,
@@ -47,11 +47,13 @@ ANSWERED = (
 CACHE_RESULTS = ("hit", "semantic", "coalesced", "miss")
 """Likewise: what `x-turnout-cache` says in a response and cannot ask for."""
 
-_KNOWN = frozenset((*STEERING, *ANSWERED, "traceparent"))
+_KNOWN = frozenset((*STEERING, *ANSWERED, "traceparent", "cache-control"))
 _NEAR, _VERY_NEAR = 0.6, 0.75
 """How like a known name (1 = equal) one is that may have been meant. `x-slo-` is not ours alone: there only
 what can hardly be anything else is refused."""
 
+_DIRECTIVES: Mapping[str, CacheMode] = {"no-store": "off", "no-cache": "refresh", "only-if-cached": "only"}
+LONGEST_AGE_DIGITS = 10
 SHORTEST_PROMISE_MS = 0.001
 LONGEST_SESSION = 256
 
@@ -68,13 +70,15 @@ def parse(raw: Iterable[tuple[bytes, bytes]], forwarded: Collection[bytes] = ())
     texts = {name.decode("latin-1"): value for name, value in ours.items()}
     if not _KNOWN.issuperset(texts):
         _refuse_misspelt(texts)
+    wanted, max_age_s = _cache_control(texts.get("cache-control"))
     return Options(
         slo_ttft_s=_milliseconds(texts, "x-slo-ttft-ms"),
         slo_tpot_s=_milliseconds(texts, "x-slo-tpot-ms"),
         slo_e2e_s=_milliseconds(texts, "x-slo-e2e-ms"),
         policy=texts.get("x-turnout-policy") or None,
         max_cost_usd=_positive(texts, "x-turnout-max-cost-usd"),
-        cache=_cache_mode(texts.get("x-turnout-cache")),
+        cache=_cache_mode(texts.get("x-turnout-cache"), wanted),
+        max_age_s=max_age_s,
         tags=_tags(texts.get("x-turnout-tags")) | _trace(texts.get("traceparent")) or None,
         debug=_flag(texts, "x-turnout-debug"),
         dry_run=_flag(texts, "x-turnout-dry-run"),
@@ -136,9 +140,10 @@ def _flag(texts: Mapping[str, str], name: str) -> bool:
     raise BadRequest(f"{name} must be 1 or 0, not '{text[:64]}'", param=name, code="invalid_header")
 
 
-def _cache_mode(text: str | None) -> CacheMode:
+def _cache_mode(text: str | None, otherwise: CacheMode) -> CacheMode:
+    """`x-turnout-cache` goes before `cache-control`."""
     if text is None or text in CACHE_RESULTS:
-        return "on"
+        return otherwise
     if text in ("off", "only", "refresh"):
         return cast("CacheMode", text)
     raise BadRequest(
@@ -146,6 +151,29 @@ def _cache_mode(text: str | None) -> CacheMode:
         param="x-turnout-cache",
         code="invalid_header",
     )
+
+
+def _cache_control(text: str | None) -> tuple[CacheMode, float | None]:
+    """What HTTP's own header asks of a cache (RFC 9111, 5.2.1), and the greatest age of an answer that will do.
+
+    Directives that mean nothing here are passed over, as the RFC has it; an age that is none is not.
+    """
+    mode: CacheMode = "on"
+    max_age_s: float | None = None
+    for directive in (text or "").lower().split(","):
+        name, _, value = directive.strip().partition("=")
+        if name in _DIRECTIVES and (mode == "on" or name == "no-store"):
+            mode = _DIRECTIVES[name]
+        elif name == "max-age":
+            age = value.strip('"')
+            if not (age.isascii() and age.isdigit()) or len(age) > LONGEST_AGE_DIGITS:
+                raise BadRequest(
+                    f"cache-control: max-age must be a number of seconds, not '{value[:64]}'",
+                    param="cache-control",
+                    code="invalid_header",
+                )
+            max_age_s = float(age)
+    return ("refresh" if max_age_s == 0 and mode == "on" else mode), max_age_s
 
 
 def _session(text: str | None) -> str | None:

@@ -126,7 +126,8 @@ class HotEndpoints:
 
     async def _answer(self, exchange: Exchange, reading: Reading, scope: Scope, receive: Receive) -> None:
         call = reading.call
-        fields = schemas.decode_object(call.body) if self._service.cacheable(call) else None
+        cacheable = exchange.model is not None and self._service.cacheable(call, exchange.model)
+        fields = schemas.decode_object(call.body) if cacheable else None
         exchange.cache = "off" if fields is None else "miss"
         with CancelOnDisconnect(scope, receive):
             answer = await self._service.open(call, fields)
@@ -169,7 +170,8 @@ class HotEndpoints:
         if not exchange.options.debug:
             return None
         decision = None if answer.decision is None else receipt(answer.decision)
-        return {"turnout": {"cache": answer.cache, "attempts": answer.attempts, "decision": decision}}
+        cache: Extra = {"cache": answer.cache, "cache_age_s": answer.age_s}
+        return {"turnout": {**cache, "attempts": answer.attempts, "decision": decision}}
 
     async def _cut_short(self, exchange: Exchange) -> None:
         """The server stops and waits no longer: say so, if the client still listens, and end in peace."""

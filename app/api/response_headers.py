@@ -36,6 +36,8 @@ class ResponseHeaders:
         headers.append((b"x-turnout-attempts", b"%d" % answer.attempts))
         if answer.decision is not None:
             headers += _decision(answer.decision)
+        if answer.age_s is not None:
+            headers.append((b"age", b"%d" % answer.age_s))
         if final:
             if answer.cost is not None:
                 headers.append((b"x-turnout-cost-usd", _usd(answer.cost.total_nusd)))

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from app.cache.base import ResponseCache
-from app.cache.memory import MemoryCache
-from app.cache.off import NoCache
-from app.config import models
+from app.cache.codec import Codec
+from app.cache.memory import MemoryStore
+from app.cache.tiers import AnswerCache
+from app.config import caching
 from backends.clock import Clock
 
+MOST_CONNECTIONS = 64
 
-def build(config: models.Cache, clock: Clock) -> ResponseCache:
-    """A cache as configured; nothing is connected yet.
 
-    Raises: StartupError for a URL that cannot be one.
+def build(config: caching.Cache, clock: Clock) -> AnswerCache | None:
+    """A cache as configured, None where there is none; nothing is connected yet.
+
+    Raises: StartupError for a URL that cannot be one, or keys without the library that uses them.
     """
-    if isinstance(config, models.CacheOff):
-        return NoCache()
-    if isinstance(config, models.MemoryCache):
-        return MemoryCache(clock, config.ttl_s, config.max_bytes, config.max_value_bytes)
-    cache: ResponseCache = import_module("app.cache.redis").RedisCache(
-        clock, config.url, config.timeout_ms / 1000, config.key_prefix, config.ttl_s, config.max_value_bytes
-    )
-    return cache
+    if isinstance(config, caching.CacheOff):
+        return None
+    if isinstance(config, caching.MemoryCache):
+        codec = Codec(config.max_value_bytes, compress=config.compress)
+        return AnswerCache(clock, codec, MemoryStore(clock, config.max_bytes))
+    keys = [caching.encryption_key(text) for text in config.encryption_keys]
+    codec = Codec(config.max_value_bytes, compress=config.compress, keys=keys)
+    timeout_s = config.timeout_ms / 1000
+    client = import_module("app.redis").Client(config.url, timeout_s, MOST_CONNECTIONS, "the cache's URL")
+    far = import_module("app.cache.redis").RedisStore(clock, client, timeout_s, config.key_prefix)
+    near = MemoryStore(clock, config.memory_max_bytes) if config.memory_max_bytes else None
+    return AnswerCache(clock, codec, near, far, config.memory_ttl_s)

@@ -1,81 +1,158 @@
 """In Redis or Valkey, shared between gateways. Slow is worse than dead, so both cost at most one time limit.
 
-Every operation has a hard limit. A failure opens a breaker: for a while nothing is asked (each look-up is a miss at
-no cost), then one operation probes. One log line when it goes away, one when it is back.
+Look-ups that come at the same time go out together, in one round trip. Every operation has a hard limit; a failure
+opens a breaker (`app.cache.breaker`) and from then on each look-up is a miss at no cost, until a probe beside the
+requests' way finds the server back.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from app.cache import codec
-from app.cache.base import CachedAnswer
-from app.redis import FAULTS, client
+from app.cache.breaker import Breaker
+from app.redis import FAULTS, REFUSALS, Client
 from backends.clock import Clock
 
 T = TypeVar("T")
 
-RETRY_AFTER_NS = 1_000_000_000
-KEY_VERSION = b"1"
-MOST_CONNECTIONS = 256
+KEY_VERSION = b"2"
+MOST_COUNTED = 1_000_000
+SCAN_COUNT = 1000
+PATIENCE_S = 30.0
+"""For what an operator asks: counting and emptying."""
 
-log = logging.getLogger("turnout.cache")
 
+class RedisStore:
+    """One key a value: `<prefix>:2:<digest>`; `<prefix>:2` counts how often it was emptied."""
 
-class RedisCache:
-    """One key a response: `<prefix>:1:<digest>`."""
-
-    remote = True
-
-    def __init__(
-        self, clock: Clock, url: str, timeout_s: float, key_prefix: str, ttl_s: float, max_value_bytes: int
-    ) -> None:
+    def __init__(self, clock: Clock, client: Client, timeout_s: float, key_prefix: str) -> None:
         self._clock = clock
         self._timeout_s = timeout_s
-        self._prefix = key_prefix.encode() + b":" + KEY_VERSION + b":"
-        self._ttl_ms = max(1, round(ttl_s * 1000))
-        self._max_value_bytes = max_value_bytes
-        self._client = client(url, timeout_s, MOST_CONNECTIONS, "the cache's URL")
-        self._down_until_ns: int | None = None
-        self._probing = False
+        self._counter = key_prefix.encode() + b":" + KEY_VERSION
+        self._prefix = self._counter + b":"
+        self._client = client
+        self._wanted: dict[bytes, list[asyncio.Future[bytes | None]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.breaker = Breaker("response cache")
 
-    async def get(self, key: bytes) -> CachedAnswer | None:
-        value = await self._ask(lambda: self._client.get(self._prefix + key))
-        return codec.decode(value) if isinstance(value, bytes) else None
+    async def get(self, key: bytes) -> bytes | None:
+        if self._is_open():
+            return None
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bytes | None] = loop.create_future()
+        if not self._wanted:
+            loop.call_soon(self._send)
+        self._wanted.setdefault(key, []).append(future)
+        return await future
 
-    async def set(self, key: bytes, answer: CachedAnswer) -> None:
-        value = codec.encode(answer)
-        if len(value) <= self._max_value_bytes:
-            await self._ask(lambda: self._client.set(self._prefix + key, value, px=self._ttl_ms))
+    async def set(self, key: bytes, value: bytes, keep_s: float) -> None:
+        await self.ask(lambda: self._client.set(self._prefix + key, value, px=max(1, round(keep_s * 1000))))
+
+    async def delete(self, key: bytes) -> None:
+        await self.ask(lambda: self._client.delete(self._prefix + key))
+
+    async def clear(self) -> None:
+        """Raises: FAULTS, for whoever asked to know."""
+        async with asyncio.timeout(PATIENCE_S):
+            found: list[bytes] = []
+            async for name in self._client.scan_iter(match=_literally(self._prefix) + b"*", count=SCAN_COUNT):
+                found.append(name)
+                if len(found) >= SCAN_COUNT:
+                    await self._unlink(found)
+            await self._unlink(found)
+            await self._client.incr(self._counter)
 
     async def ping(self) -> bool:
-        return bool(await self._ask(self._client.ping))
+        return bool(await self.ask(self._client.ping))
+
+    async def times_emptied(self) -> int | None:
+        """How often the cache was emptied, here or elsewhere; None if nobody can tell."""
+        told = await self.ask(lambda: self._client.get(self._counter))
+        if self.breaker.open:
+            return None
+        return int(told) if isinstance(told, bytes) and told.isdigit() else 0
+
+    async def stats(self) -> dict[str, Any]:
+        entries = None
+        try:
+            entries = 0
+            async with asyncio.timeout(PATIENCE_S):
+                async for _ in self._client.scan_iter(match=_literally(self._prefix) + b"*", count=SCAN_COUNT):
+                    entries += 1
+                    if entries >= MOST_COUNTED:
+                        break
+        except FAULTS:
+            entries = None
+        return {"entries": entries, "reachable": entries is not None, "outages": self.breaker.outages}
 
     async def aclose(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._client.aclose()
 
-    async def _ask(self, operation: Callable[[], Awaitable[T]]) -> T | None:
+    async def ask(self, operation: Callable[[], Awaitable[T]]) -> T | None:
         """The reply, or None if there is none to be had within the time limit."""
-        probe = self._down_until_ns is not None
-        if self._down_until_ns is not None:
-            if self._probing or self._clock.now_ns() < self._down_until_ns:
-                return None
-            self._probing = True
+        if self._is_open():
+            return None
         try:
             async with asyncio.timeout(self._timeout_s):
-                reply = await operation()
-        except FAULTS as error:
-            if self._down_until_ns is None:
-                log.warning("response cache unreachable (%s): going on without it", str(error) or type(error).__name__)
-            self._down_until_ns = self._clock.now_ns() + RETRY_AFTER_NS
+                return await operation()
+        except REFUSALS as error:  # full, read-only, not allowed: it answers, and goes on to be asked
+            self.breaker.refused(self._clock.now_ns(), str(error)[:200])
             return None
-        finally:
-            if probe:
-                self._probing = False
-        if self._down_until_ns is not None:
-            self._down_until_ns = None
-            log.warning("response cache is back")
-        return reply
+        except FAULTS as error:
+            self._failed(error)
+            return None
+
+    def _send(self) -> None:
+        """All that is wanted by now goes out."""
+        wanted, self._wanted = self._wanted, {}
+        self._begin(self._fetch(wanted))
+
+    async def _fetch(self, wanted: dict[bytes, list[asyncio.Future[bytes | None]]]) -> None:
+        values: list[bytes | None] = [None] * len(wanted)
+        try:
+            found = await self.ask(lambda: self._client.many([self._prefix + key for key in wanted]))
+            values = found or values
+        finally:  # whatever happens, nobody waits for ever
+            for value, futures in zip(values, wanted.values(), strict=True):
+                for future in futures:
+                    if not future.done():
+                        future.set_result(value)
+
+    def _is_open(self) -> bool:
+        if not self.breaker.open:
+            return False
+        if self.breaker.due(self._clock.now_ns()):
+            self._begin(self._probe())
+        return True
+
+    async def _probe(self) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._client.ping()
+        except FAULTS as error:
+            self._failed(error)
+        else:
+            self.breaker.succeeded()
+
+    def _failed(self, error: Exception) -> None:
+        self.breaker.failed(self._clock.now_ns(), str(error)[:200] or type(error).__name__)
+
+    def _begin(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _unlink(self, names: list[bytes]) -> None:
+        for name in names:
+            await self._client.unlink(name)
+        names.clear()
+
+
+def _literally(text: bytes) -> bytes:
+    """A pattern that matches this text alone."""
+    return b"".join(b"\\" + bytes((byte,)) if byte in b"*?[]^\\-" else bytes((byte,)) for byte in text)

@@ -6,14 +6,13 @@ Units stand in the names. Money arrives as decimal USD and is turned into intege
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from app.config.caching import REDIS_ALONE_URL, Cache, CacheRule, MemoryCache, redis_url
 from app.config.deciding import DispatchConfig, PolicyConfig, RoutingConfig, SloConfig
 from app.config.live import (
     AwsConfig,
@@ -21,7 +20,6 @@ from app.config.live import (
     LocalServerConfig,
     MonitorConfig,
     TimeoutsConfig,
-    port_is_one,
     service_url,
 )
 from app.config.section import Capabilities, Confidence, Name, PositiveInt, Ratio, Section, Usd
@@ -52,6 +50,7 @@ class ModelConfig(Section):
     reference_backend: Name | None = None
     aliases: tuple[Name, ...] = ()
     vocabulary: Literal["cl100k_base", "o200k_base"] | None = None
+    cache: CacheRule = CacheRule()
 
 
 class _Deployment(Section):
@@ -232,67 +231,6 @@ AliasTarget = Annotated[
 """A model, or models with the weights that a split of requests between them follows."""
 
 
-class CacheOff(Section):
-    """No response cache."""
-
-    type: Literal["off"]
-
-
-class CacheWhen(Section):
-    """What both caches share. `deterministic` stores only answers to requests with `temperature: 0` or a `seed`."""
-
-    when: Literal["deterministic", "always"] = "deterministic"
-    ttl_s: float = Field(default=3600.0, gt=0)
-    max_value_bytes: PositiveInt = 1024 * 1024
-
-
-class MemoryCache(CacheWhen):
-    """In this process, bounded by bytes."""
-
-    type: Literal["memory"]
-    max_bytes: PositiveInt = 64 * 1024 * 1024
-
-
-REDIS_URL_OPTIONS = frozenset(
-    "db username password protocol "
-    "ssl_cert_reqs ssl_ca_certs ssl_ca_path ssl_certfile ssl_keyfile ssl_check_hostname".split()
-)
-
-
-def _redis_url(url: str) -> str:
-    """The client library looks at most of this only when it connects, which is too late to say so.
-
-    Raises: ValueError.
-    """
-    parts = urlsplit(url)
-    if parts.scheme != "unix":
-        if not parts.hostname or not port_is_one(parts):
-            raise ValueError("needs a host and, if any, a port from 1 to 65535")
-        if not re.fullmatch(r"(/\d*)?", parts.path):
-            raise ValueError("the path must be a database's number")
-    unknown = set(parse_qs(parts.query, keep_blank_values=True)) - REDIS_URL_OPTIONS
-    if unknown:
-        raise ValueError(f"unknown options in the URL: {', '.join(sorted(unknown))}")
-    return url
-
-
-class RedisCache(CacheWhen):
-    """Shared between processes. Past `timeout_ms` a lookup counts as a miss; Redis gone never fails a request."""
-
-    type: Literal["redis"]
-    url: str = Field(pattern=r"^(redis|rediss|unix)://", repr=False)
-    timeout_ms: float = Field(default=50.0, gt=0, le=1000)
-    key_prefix: Name = "turnout"
-
-    @field_validator("url")
-    @classmethod
-    def _usable(cls, url: str) -> str:
-        return _redis_url(url)
-
-
-Cache = Annotated[CacheOff | MemoryCache | RedisCache, Field(discriminator="type")]
-
-
 class SharingOff(Section):
     """This process knows of no other."""
 
@@ -303,7 +241,7 @@ class RedisSharing(Section):
     """What several gateway processes tell one another (docs/sharing.md). Redis gone never fails a request."""
 
     type: Literal["redis"]
-    url: str = Field(pattern=r"^(redis|rediss|unix)://", repr=False)
+    url: str = Field(pattern=REDIS_ALONE_URL, repr=False)
     interval_s: float = Field(default=0.1, ge=0.01, le=10)
     row_ttl_s: float = Field(default=3.0, ge=0.1, le=60)
     learned_interval_s: float = Field(default=5.0, ge=0.1, le=600)
@@ -313,7 +251,7 @@ class RedisSharing(Section):
     @field_validator("url")
     @classmethod
     def _usable(cls, url: str) -> str:
-        return _redis_url(url)
+        return redis_url(url)
 
     @model_validator(mode="after")
     def _rows_outlive_a_round(self) -> Self:

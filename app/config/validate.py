@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from app.config import models
+from app.config import caching, models
 from app.config.keys import Keys, keys_at
 from app.config.models import Config
 from app.config.source import SECRETS, Source, dotted
@@ -100,7 +100,7 @@ def cross_check(
             check.add(at_picker, f"'{policy.picker.use}' chooses by score, and this policy has no scorers")
         if policy.scorers and policy.picker.use in set(pickers) - set(by_score):
             check.add(("policies", name, "scorers"), f"the picker '{policy.picker.use}' does not look at scores")
-    if isinstance(config.cache, models.MemoryCache) and config.cache.max_bytes < config.cache.max_value_bytes:
+    if isinstance(config.cache, caching.MemoryCache) and config.cache.max_bytes < config.cache.max_value_bytes:
         check.add(("cache", "max_value_bytes"), "is more than the whole cache may hold (max_bytes)")
     _check_server(config, check)
 

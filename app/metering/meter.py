@@ -55,13 +55,13 @@ class Meter:
         self._ledger.append(record, bill)
         return bill
 
-    def record_hit(self, record: RequestRecord, saved_nusd: int | None) -> Bill:
+    def record_hit(self, record: RequestRecord, saved_nusd: int | None, kind: str) -> Bill:
         """A cache hit: costs nothing, records what it saved."""
         bill = Bill(FREE, None, None, saved_nusd)
         metrics = self._metrics
         if saved_nusd is not None:
-            metrics.cache_saved.add(("exact", record.model), saved_nusd)
-        metrics.cache_saved_tokens.add(("exact", record.model), record.usage.completion_tokens)
+            metrics.cache_saved.add((kind, record.model), saved_nusd)
+        metrics.cache_saved_tokens.add((kind, record.model), record.usage.completion_tokens)
         self._ledger.append(record, bill)
         return bill
 

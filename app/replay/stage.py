@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from app import wiring
+from app.config.caching import CacheOff
 from app.config.load import LoadedConfig, emulated_spec
-from app.config.models import CacheOff, EmulatedBackendConfig, SharingOff
+from app.config.models import EmulatedBackendConfig, SharingOff
 from app.dispatch.build import terms
 from app.dispatch.terms import Terms
 from app.fleet.fleet import Fleet

@@ -22,7 +22,8 @@ from typing import Any, Self
 import uvicorn
 import uvloop
 
-from app.config.models import LedgerConfig, MemoryCache
+from app.config.caching import MemoryCache
+from app.config.models import LedgerConfig
 from app.listening import calm_collector, uvicorn_config
 from app.wiring import build
 from backends.types import (

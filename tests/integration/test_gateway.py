@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.config.models import MemoryCache
+from app.config.caching import MemoryCache
 from backends import errors
 from tests.fakes import Script, ScriptedBackend, ScriptedGeneration
 from tests.gateways import running, scripted_config, until

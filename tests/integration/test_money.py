@@ -12,8 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.config.caching import CacheOff, MemoryCache
 from app.config.load import load
-from app.config.models import CacheOff, LedgerConfig, MemoryCache
+from app.config.models import LedgerConfig
 from backends import errors
 from tests.fakes import Script, ScriptedBackend
 from tests.gateways import Running, running, scripted_config, until

@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx
 
+from app.config.caching import MemoryCache
 from app.config.load import LoadedConfig
-from app.config.models import ChipHourPricing, MemoryCache, UnpricedPricing
+from app.config.models import ChipHourPricing, UnpricedPricing
 from backends.upstream.transport import FakeReply, FakeTransport
 from tests.gateways import running
 from tests.upstreams import JSON, MODEL, delta, live_backend, live_config, sse, usage_chunk
@@ -92,12 +93,29 @@ async def test_an_answer_in_one_piece_keeps_fields_nobody_here_knows(tmp_path: P
     assert answer.headers["x-turnout-cost-usd"] == "0.000005000"
 
 
-async def test_the_cache_keeps_text_and_nothing_it_could_not_repeat(tmp_path: Path) -> None:
+async def test_the_cache_keeps_text_and_calls_and_nothing_it_could_not_repeat(tmp_path: Path) -> None:
     loaded = config(tmp_path, cache=MemoryCache(type="memory"))
     asked = body(stream=True, temperature=0)
-    for reply, expected in ((PLAIN, ["miss", "hit"]), (TOOLS, ["miss", "miss"])):
+    probable = delta("Hello", finish="stop")
+    probable["choices"][0]["logprobs"] = {"content": [{"token": "Hello", "logprob": -0.1}]}
+    refused = FakeReply((sse(delta(refusal="no", finish="stop"), usage_chunk(3, 1)),))
+    filtered = FakeReply((sse(delta("Hello", finish="content_filter"), usage_chunk(3, 1)),))
+    for reply, expected in (
+        (PLAIN, ["miss", "hit"]),
+        (TOOLS, ["miss", "hit"]),
+        (FakeReply((sse(probable, usage_chunk(3, 1)),)), ["miss", "miss"]),
+        (refused, ["miss", "miss"]),
+        (filtered, ["miss", "miss"]),
+    ):
         listed, _ = await answers(loaded, reply, asked, asked)
         assert [answer.headers["x-turnout-cache"] for answer in listed] == expected
+    whole = body(temperature=0)
+    (first, second), _ = await answers(loaded, TOOLS, asked, whole)
+    assert second.headers["x-turnout-cache"] == "hit"
+    (call,) = second.json()["choices"][0]["message"]["tool_calls"]
+    assert call["function"] == CALL["function"]
+    assert (call["id"], second.json()["choices"][0]["finish_reason"]) == (CALL["id"], "tool_calls")
+    assert first.headers["x-turnout-cache"] == "miss"
     listed, _ = await answers(loaded, PLAIN, asked, asked)
     texts = [
         "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks(each.text)) for each in listed

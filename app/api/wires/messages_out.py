@@ -9,8 +9,8 @@ import msgspec
 
 from app.api import openai_wire
 from app.api.wires.base import Bill, Extra, Opening
-from app.api.wires.parts import Blocks, Part, Reasoning, Refusal, Text, ToolPiece, parts
 from app.errors import ApiError
+from app.parts import Blocks, Part, Reasoning, Refusal, Text, ToolPiece, parts
 from backends.types import ChoiceEnd, Event, FinishReason, TokenChunk
 
 STOP_REASONS: Mapping[FinishReason, str] = {

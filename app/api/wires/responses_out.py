@@ -9,8 +9,8 @@ import msgspec
 
 from app.api import openai_wire
 from app.api.wires.base import Bill, Extra, Opening
-from app.api.wires.parts import Blocks, Part, Reasoning, Refusal, ToolPiece, parts
 from app.errors import ApiError
+from app.parts import Blocks, Part, Reasoning, Refusal, ToolPiece, parts
 from backends.types import ChoiceEnd, Event, FinishReason, TokenChunk
 
 INCOMPLETE: Mapping[FinishReason, str] = {"length": "max_output_tokens", "content_filter": "content_filter"}

@@ -76,7 +76,7 @@ def test_what_was_paid_for_and_not_delivered_is_named(outcome: str, reason: str)
 @pytest.mark.parametrize("saved", [None, 0, 18])
 def test_a_hit_costs_nothing_and_saves_what_was_paid(saved: int | None) -> None:
     billing, shown, ledger = meter(LIST)
-    bill = billing.record_hit(record(outcome="cached"), saved)
+    bill = billing.record_hit(record(outcome="cached"), saved, "exact")
     assert (bill.effective, bill.saved_nusd) == (CostLines(), saved)
     assert (shown.cost.total(), shown.tokens.total(), shown.cache_saved.total()) == (0, 0, saved or 0)
     assert (shown.cache_saved_tokens.total(), ledger.waiting_rows) == (3, 1)
