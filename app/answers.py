@@ -25,7 +25,8 @@ CacheResult = Literal["hit", "semantic", "coalesced", "miss", "off"]
 
 class Answer(Protocol):
     """What the API needs of an answer. `cost`, `energy_j` (an estimate, None if there is none), `saved_nusd` and
-    `usage` are final once iteration has ended; `age_s` is how long ago it was made, None for one that is new."""
+    `usage` are final once iteration has ended; `age_s` is how long ago it was made and `entry` its
+    name in the cache, None for one that is new."""
 
     @property
     def model(self) -> str: ...
@@ -57,6 +58,9 @@ class Answer(Protocol):
     @property
     def age_s(self) -> float | None: ...
 
+    @property
+    def entry(self) -> str | None: ...
+
     def __aiter__(self) -> AsyncIterator[Event]: ...
 
     def usage(self) -> Usage: ...
@@ -69,6 +73,7 @@ class LiveAnswer:
 
     saved_nusd: int | None = None
     age_s: float | None = None
+    entry: str | None = None
 
     def __init__(
         self,
@@ -136,6 +141,7 @@ class ReplayedAnswer:
 
     def __init__(self, found: Found, slo: Slo, kind: CacheResult = "hit") -> None:
         self.cached = found.answer
+        self.entry: str | None = found.key.hex()
         self.model = found.answer.model
         self.cache: CacheResult = kind
         self.cost: CostLines | None = FREE

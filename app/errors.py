@@ -16,6 +16,7 @@
         ├── PayloadTooLarge     413
         ├── Overloaded          429 every backend that could serve is full; carries retry-after-ms
         ├── NoBackend           503 nobody can serve this (drained, filtered out); says why
+        ├── CacheUnreachable    503 the shared cache cannot be emptied: it does not answer
         ├── ShuttingDown        503 this gateway stops before the answer was whole
         ├── UpstreamFailed      502 a backend failed and nobody else could take over
         ├── UpstreamTimeout     504
@@ -177,6 +178,14 @@ class NoBackend(ApiError):
     status = 503
     type = "server_error"
     code = "no_backend"
+
+
+class CacheUnreachable(ApiError):
+    """What was to be done to the cache could not be: nobody answers there."""
+
+    status = 503
+    type = "server_error"
+    code = "cache_unreachable"
 
 
 class ShuttingDown(ApiError):

@@ -164,6 +164,7 @@ class SharedAnswer:
     what the generation costs."""
 
     age_s: float | None = None
+    entry: str | None = None
 
     def __init__(self, flight: Flight, source: LiveAnswer, slo: Slo, waited_ns: int, *, leads: bool) -> None:
         self._flight = flight

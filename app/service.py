@@ -112,7 +112,7 @@ class CompletionService:
 
     async def _look_up(self, answers: AnswerCache, call: Call, plan: Plan, key: bytes) -> Found | None:
         started_ns = self._clock.now_ns()
-        found = answers.find(key) or await answers.fetch(key)
+        found = await answers.get(key)
         if found is not None and call.options.max_age_s is not None and found.age_s > call.options.max_age_s:
             found = None
         result: LookUp = "miss" if found is None else "stale" if found.stale else "hit"

@@ -259,6 +259,9 @@ class _Desk:
     def fleet(self) -> Fleet:
         return self.reloader.current.fleet
 
+    def cache(self) -> AnswerCache | None:
+        return self.reloader.current.cache
+
     def token(self) -> str | None:
         return self.reloader.current.loaded.config.server.admin_token
 

@@ -14,7 +14,9 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from app.api import faults
+from app.api.cache_admin import add_cache_routes
 from app.api.receipts import receipt
+from app.cache.tiers import AnswerCache
 from app.errors import BadRequest, ConfigError, Conflict, NotFound, ReloadError, Unauthorized
 from app.fleet.fleet import Fleet
 from app.routing.residuals import QUANTILE, Residuals
@@ -25,6 +27,8 @@ class Desk(Protocol):
     """What the admin port is the front of: the running configuration, and what can be done about it."""
 
     def fleet(self) -> Fleet: ...
+
+    def cache(self) -> AnswerCache | None: ...
 
     def token(self) -> str | None: ...
 
@@ -85,6 +89,7 @@ def admin_api(desk: Desk) -> FastAPI:
     _backend_routes(api, desk)
     _decision_routes(api, desk.fleet)
     _config_routes(api, desk)
+    add_cache_routes(api, desk.cache)
     return api
 
 

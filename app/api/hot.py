@@ -170,7 +170,7 @@ class HotEndpoints:
         if not exchange.options.debug:
             return None
         decision = None if answer.decision is None else receipt(answer.decision)
-        cache: Extra = {"cache": answer.cache, "cache_age_s": answer.age_s}
+        cache: Extra = {"cache": answer.cache, "cache_age_s": answer.age_s, "cache_entry": answer.entry}
         return {"turnout": {**cache, "attempts": answer.attempts, "decision": decision}}
 
     async def _cut_short(self, exchange: Exchange) -> None:

@@ -54,7 +54,9 @@ class Store(Protocol):
 
     async def delete(self, key: bytes) -> None: ...
 
-    async def clear(self) -> None: ...
+    async def clear(self) -> bool:
+        """Forget everything; whether that was done."""
+        ...
 
     async def ping(self) -> bool:
         """Whether it can be reached."""

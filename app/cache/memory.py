@@ -66,8 +66,9 @@ class MemoryStore:
     async def delete(self, key: bytes) -> None:
         self.drop(key)
 
-    async def clear(self) -> None:
+    async def clear(self) -> bool:
         self.empty()
+        return True
 
     async def ping(self) -> bool:
         return True

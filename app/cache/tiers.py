@@ -23,6 +23,7 @@ Tier = Literal["memory", "redis"]
 class Found(NamedTuple):
     """An answer given before, and whether it is past its time."""
 
+    key: bytes
     answer: CachedAnswer
     tier: Tier
     stale: bool
@@ -48,6 +49,7 @@ class AnswerCache:
         self._listen_at_ns = 0
         self._listening: asyncio.Task[None] | None = None
         self._emptied: int | None = None
+        self._counts = {"found_in_memory": 0, "found_in_redis": 0, "not_found": 0}
 
     def find(self, key: bytes) -> Found | None:
         """What memory holds, at once."""
@@ -70,7 +72,9 @@ class AnswerCache:
 
     async def get(self, key: bytes) -> Found | None:
         """What either holds."""
-        return self.find(key) or await self.fetch(key)
+        found = self.find(key) or await self.fetch(key)
+        self._counts["not_found" if found is None else f"found_in_{found.tier}"] += 1
+        return found
 
     async def set(self, key: bytes, answer: CachedAnswer) -> None:
         """Keep an answer until its time is over; one that is too long is not kept."""
@@ -89,23 +93,20 @@ class AnswerCache:
         if self.far is not None:
             await self.far.delete(key)
 
-    async def clear(self) -> None:
-        """Forget everything, in other processes too.
-
-        Raises: redis faults, for whoever asked to know.
-        """
+    async def clear(self) -> bool:
+        """Forget everything, in other processes too; whether that was done."""
         if self.near is not None:
             self.near.empty()
-        if self.far is not None:
-            await self.far.clear()
+        return self.far is None or await self.far.clear()
 
     async def ping(self) -> bool:
         """Whether the farthest tier answers."""
         return self.far is None or await self.far.ping()
 
     async def stats(self) -> dict[str, Any]:
-        """What each tier holds."""
+        """What each tier holds, and how look-ups in this process went."""
         return {
+            "lookups": dict(self._counts),
             "memory": None if self.near is None else await self.near.stats(),
             "redis": None if self.far is None else await self.far.stats(),
         }
@@ -126,7 +127,7 @@ class AnswerCache:
         if now_ns >= answer.gone_wall_ns:
             return None
         age_s = max(0, now_ns - answer.stored_wall_ns) / 1e9
-        return Found(answer, tier, now_ns >= answer.fresh_until_wall_ns, age_s)
+        return Found(key, answer, tier, now_ns >= answer.fresh_until_wall_ns, age_s)
 
     def _left_s(self, answer: CachedAnswer) -> float:
         return (answer.gone_wall_ns - self._clock.wall_ns()) / 1e9

@@ -21,6 +21,7 @@ COMMANDS = (
     "local",
     "reload",
     "backends",
+    "cache",
     "status",
 )
 

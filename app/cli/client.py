@@ -53,11 +53,11 @@ class GatewayClient:
 
     async def get(self, url: str, headers: Mapping[str, str] | None = None) -> Any:
         """Raises: CannotReachError; RefusedError."""
-        return await self._json("GET", url, None, headers)
+        return await self.request("GET", url, None, headers)
 
     async def post(self, url: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
         """Raises: CannotReachError; RefusedError."""
-        return await self._json("POST", url, body, headers)
+        return await self.request("POST", url, body, headers)
 
     async def measure(self, url: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Reply:
         """Send one chat request and time its answer; failures are part of the reply."""
@@ -78,9 +78,10 @@ class GatewayClient:
             reply.error = type(error).__name__
         return reply
 
-    async def _json(
+    async def request(
         self, method: str, url: str, body: Mapping[str, Any] | None, headers: Mapping[str, str] | None
     ) -> Any:
+        """Raises: CannotReachError; RefusedError."""
         try:
             response = await self._client.request(method, url, json=body, headers=dict(headers or {}))
         except _NO_ANSWER as error:
@@ -110,7 +111,7 @@ def ask(method: str, url: str, body: Mapping[str, Any] | None = None, headers: M
 
     async def once() -> Any:
         async with connect(30.0) as client:
-            return await (client.get(url, headers) if body is None else client.post(url, body, headers or {}))
+            return await client.request(method, url, body, headers)
 
     return asyncio.run(once())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -215,3 +216,46 @@ async def test_followers_are_bounded(tmp_path: Path) -> None:
         answers = await asyncio.gather(*asked)
     assert [answer.headers["x-turnout-cache"] for answer in answers].count("coalesced") == 4
     assert len(backend.requests) == 2
+
+
+async def test_the_admin_port_counts_empties_and_forgets(tmp_path: Path) -> None:
+    backend = ScriptedBackend("a")
+    loaded = scripted_config(tmp_path, [backend], cache=MemoryCache(type="memory"))
+    async with running(loaded, [backend]) as gateway, client_of(gateway) as client:
+        url = f"{gateway.admin_url}/admin/cache"
+        for seed in range(3):
+            await client.post(CHAT, json=body(seed=seed))
+        told = (await client.get(url)).json()
+        assert (told["memory"]["entries"], told["redis"]) == (3, None)
+        assert told["lookups"] == {"found_in_memory": 0, "found_in_redis": 0, "not_found": 3}
+        hit = await client.post(CHAT, json=body(seed=0), headers={"x-turnout-debug": "1"})
+        entry = hit.json()["turnout"]["cache_entry"]
+        assert (await client.delete(f"{url}/{entry}")).status_code == 200
+        assert (await client.post(CHAT, json=body(seed=0))).headers["x-turnout-cache"] == "miss"
+        assert (await client.delete(f"{url}/no-digits")).json()["error"]["param"] == "entry"
+        assert (await client.delete(url)).json()["memory"]["entries"] == 0
+        assert (await client.post(CHAT, json=body(seed=1))).headers["x-turnout-cache"] == "miss"
+    loaded = scripted_config(tmp_path, [backend])
+    async with running(loaded, [backend]) as gateway, client_of(gateway) as client:
+        answer = await client.get(f"{gateway.admin_url}/admin/cache")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "no_cache")
+
+
+async def test_the_command_line_shows_and_empties_it(tmp_path: Path) -> None:
+    backend = ScriptedBackend("a")
+    loaded = scripted_config(tmp_path, [backend], cache=MemoryCache(type="memory"))
+    async with running(loaded, [backend]) as gateway, client_of(gateway) as client:
+        await client.post(CHAT, json=body())
+
+        async def turnout(*arguments: str) -> tuple[int | None, str]:
+            command = [sys.executable, "-m", "app", "cache", *arguments, "--admin-url", gateway.admin_url]
+            process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+            out, _ = await process.communicate()
+            return process.returncode, out.decode()
+
+        code, out = await turnout("stats", "--json")
+        assert (code, json.loads(out)["memory"]["entries"]) == (0, 1)
+        code, out = await turnout("flush")
+        assert code == 0
+        assert "used bytes" in out
+        assert (await client.post(CHAT, json=body())).headers["x-turnout-cache"] == "miss"

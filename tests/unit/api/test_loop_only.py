@@ -39,6 +39,9 @@ class EmptyDesk:
     def now_ns(self) -> int:
         return 0
 
+    def cache(self) -> None:
+        return None
+
     def metrics(self, accept: str) -> tuple[bytes, str]:
         return b"", "text/plain"
 
