@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Literal, Protocol, Self
 
+from app.cache.shared import End, Publisher
 from app.cache.tiers import Found
 from app.dispatch.dispatcher import Opened
 from app.errors import from_backend
@@ -82,6 +83,7 @@ class LiveAnswer:
         opened: Opened,
         clock: Clock,
         recorder: Recorder | None = None,
+        publisher: Publisher | None = None,
         keep: Callable[[LiveAnswer], Awaitable[None]] | None = None,
     ) -> None:
         attempt = opened.attempt
@@ -95,6 +97,7 @@ class LiveAnswer:
         self.slo = attempt.decision.request.slo
         self.attempt = attempt
         self.recorder = recorder
+        self._publisher = publisher
         self._first: Event | None = opened.first
         self._clock = clock
         self._keep = keep
@@ -114,14 +117,25 @@ class LiveAnswer:
             except StopAsyncIteration:
                 if self._keep is not None and self.recorder is not None and self.recorder.whole:
                     await self._keep(self)
+                self._publish_end()
                 raise
             except BackendError as error:
+                if self._publisher is not None:
+                    self._publisher.failed(str(error))
                 raise from_backend(error) from error
             finally:
                 self.waited_ns += self._clock.now_ns() - before_ns
         if self.recorder is not None:
             self.recorder.hear(event)
+        if self._publisher is not None:
+            self._publisher.hear(event)
         return event
+
+    @property
+    def made_by(self) -> tuple[str, str]:
+        """Backend and substrate."""
+        view = self.attempt.chosen.view
+        return view.name, view.substrate
 
     def usage(self) -> Usage:
         return self.attempt.usage()
@@ -129,6 +143,13 @@ class LiveAnswer:
     async def aclose(self) -> None:
         """Cancels the attempt if it still runs."""
         await self.attempt.cancel()
+        if self._publisher is not None:
+            await self._publisher.aclose()
+
+    def _publish_end(self) -> None:
+        if self._publisher is not None:
+            cost_nusd = None if self.cost is None else self.cost.total_nusd
+            self._publisher.end(End(self.usage(), cost_nusd, *self.made_by))
 
 
 class ReplayedAnswer:

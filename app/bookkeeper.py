@@ -9,13 +9,14 @@ from __future__ import annotations
 from math import inf
 from typing import Any, Literal
 
-from app.answers import Answer, LiveAnswer, replayed_usage
+from app.answers import Answer, replayed_usage
 from app.cache.base import CachedAnswer
 from app.call import Call
 from app.dispatch.admission import Admission, Place
 from app.dispatch.attempt import Attempt
 from app.dispatch.refusals import TURNED_AWAY
 from app.errors import ApiError
+from app.flights import Source
 from app.metering.cost import CostLines
 from app.metering.meter import Meter
 from app.metering.metrics import Metrics
@@ -88,12 +89,12 @@ class Bookkeeper:
         """An answer from the cache: nothing to pay, something saved."""
         self._saved(call, plan, kind, cached.backend, cached.substrate, cached.usage, cached.cost_nusd)
 
-    def coalesced(self, call: Call, plan: Plan, source: LiveAnswer) -> None:
+    def coalesced(self, call: Call, plan: Plan, source: Source) -> None:
         """An answer that was made for somebody else at the same time."""
-        view, cost = source.attempt.chosen.view, source.cost
-        saved_nusd = None if cost is None else cost.total_nusd
+        backend, substrate = source.made_by
+        saved_nusd = None if source.cost is None else source.cost.total_nusd
         self._metrics.cache_lookups.add(("coalesced", "hit", plan.model))
-        self._saved(call, plan, "coalesced", view.name, view.substrate, source.usage(), saved_nusd)
+        self._saved(call, plan, "coalesced", backend, substrate, source.usage(), saved_nusd)
 
     def _saved(
         self,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from app.cache.build import relay_of
+from app.cache.shared import Relay
 from app.cache.tiers import AnswerCache
 from app.config.caching import CacheOff
 from app.config.models import Config
@@ -22,11 +24,12 @@ class CacheRule(NamedTuple):
 
 class Caching(NamedTuple):
     """The cache and its rules by model; a model without one is not cached. `flights` is None where identical requests
-    at the same time are each asked."""
+    at the same time are each asked, `relay` where other processes are not asked."""
 
     answers: AnswerCache
     rules: Mapping[str, CacheRule]
     flights: Flights | None
+    relay: Relay | None = None
 
 
 def caching(config: Config, answers: AnswerCache | None) -> Caching | None:
@@ -43,4 +46,5 @@ def caching(config: Config, answers: AnswerCache | None) -> Caching | None:
             stale_s = common.stale_s if own.stale_s is None else own.stale_s
             rules[name] = CacheRule(when == "always", ttl_s, stale_s)
     flights = Flights(common.max_followers, common.max_value_bytes) if common.coalesce else None
-    return Caching(answers, rules, flights)
+    relay = relay_of(answers) if common.coalesce else None
+    return Caching(answers, rules, flights, relay)

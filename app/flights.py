@@ -17,10 +17,13 @@ from app.answers import CacheResult, LiveAnswer, replayed_usage
 from app.errors import ApiError, InternalError
 from app.metering.cost import FREE, CostLines
 from app.routing.types import Decision, Slo
+from app.taking_over import FollowedAnswer
 from backends.types import Event, TokenChunk, Usage
 
 AHEAD = 32
 """How many events a generation may be ahead of its fastest reader."""
+
+Source = LiveAnswer | FollowedAnswer
 
 log = logging.getLogger("turnout.flights")
 
@@ -40,7 +43,7 @@ class Flights:
             return None
         return flight if flight.readers <= self._max_followers else None
 
-    def begin(self, key: bytes, ask: Callable[[], Awaitable[LiveAnswer]]) -> Flight:
+    def begin(self, key: bytes, ask: Callable[[], Awaitable[Source]]) -> Flight:
         """A new flight, which others may join until it is over."""
         flight = Flight(ask)
         self._flying[key] = flight
@@ -62,9 +65,9 @@ class Flights:
 class Flight:
     """One generation and what it has said so far."""
 
-    def __init__(self, ask: Callable[[], Awaitable[LiveAnswer]]) -> None:
+    def __init__(self, ask: Callable[[], Awaitable[Source]]) -> None:
         self._ask = ask
-        self.source: LiveAnswer | None = None
+        self.source: Source | None = None
         self.events: list[Event] = []
         self.said_bytes = 0
         self.error: ApiError | None = None
@@ -77,7 +80,7 @@ class Flight:
         self._room: asyncio.Future[None] | None = None
         self.task = asyncio.get_running_loop().create_task(self._fly())
 
-    async def opened(self) -> LiveAnswer:
+    async def opened(self) -> Source:
         """Where its events come from, once the first of them exists.
 
         Raises: ApiError.
@@ -114,7 +117,7 @@ class Flight:
     async def left(self) -> None:
         """A reader needs no more. The last one takes the generation with it, and waits until it is settled."""
         self.readers -= 1
-        if self.readers:
+        if self.readers or self.over:
             return
         self.leaving = True
         self.task.cancel()
@@ -127,12 +130,12 @@ class Flight:
             try:
                 async for event in source:
                     await self._take(event)
+                self.over = self._ended = True
+                self._tell()
             finally:
                 await source.aclose()
         except ApiError as error:
             self.error = error
-        else:
-            self._ended = True
         finally:
             if not self._ended and self.error is None:  # a bug, or nobody reads any more
                 self.error = InternalError("internal error; see the gateway's log")
@@ -166,7 +169,8 @@ class SharedAnswer:
     age_s: float | None = None
     entry: str | None = None
 
-    def __init__(self, flight: Flight, source: LiveAnswer, slo: Slo, waited_ns: int, *, leads: bool) -> None:
+    def __init__(self, flight: Flight, source: Source, slo: Slo, waited_ns: int, *, leads: bool) -> None:
+        """`leads`: for whom it was begun, if it was begun here."""
         self._flight = flight
         self._source = source
         self._leads = leads

@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from app.answers import Answer, CacheResult, LiveAnswer, ReplayedAnswer
 from app.bookkeeper import Bookkeeper, LookUp
 from app.cache.base import CachedAnswer
 from app.cache.keys import cache_key
+from app.cache.shared import Boarded, Publisher
 from app.cache.tiers import AnswerCache, Found
 from app.caching import Caching
 from app.call import Call, Fields
@@ -24,10 +26,11 @@ from app.dispatch.attempt import Attempt
 from app.dispatch.dispatcher import Dispatcher
 from app.errors import ApiError, NotFound
 from app.fleet.fleet import Fleet
-from app.flights import Flight, SharedAnswer
+from app.flights import Flight, SharedAnswer, Source
 from app.planning import Plan, Planner
 from app.recording import Recorder
 from app.routing.types import Decision
+from app.taking_over import FollowedAnswer
 from backends.clock import Clock
 
 log = logging.getLogger("turnout.cache")
@@ -126,7 +129,7 @@ class CompletionService:
         name = key + (b"s" if call.stream else b"w")
         flight = caching.flights.joinable(name)
         if flight is None:
-            flight = caching.flights.begin(name, lambda: self._dispatch(call, plan, key))
+            flight = caching.flights.begin(name, lambda: self._source(caching, call, plan, key, name))
             return await self._board(flight, call, plan, leads=True)
         return await self._board(flight, call, plan, leads=False)
 
@@ -139,10 +142,22 @@ class CompletionService:
         finally:
             if source is None:
                 await flight.left()
+        leads = leads and isinstance(source, LiveAnswer)
         answer = SharedAnswer(flight, source, plan.route.slo, self._clock.now_ns() - started_ns, leads=leads)
         if not leads:
             answer.landed = lambda: self._books.coalesced(call, plan, source)
         return answer
+
+    async def _source(self, caching: Caching, call: Call, plan: Plan, key: bytes, name: bytes) -> Source:
+        """A generation of our own, or what another process is generating at this moment."""
+        boarded = Boarded() if caching.relay is None else await caching.relay.board(name)
+        if boarded.follower is None:
+            return await self._dispatch(call, plan, key, boarded.publisher)
+        slo = plan.route.slo
+        followed = FollowedAnswer(
+            plan.model, slo, boarded.follower, lambda: self._source(caching, call, plan, key, name)
+        )
+        return await followed.first()
 
     def _renew(self, caching: Caching, call: Call, plan: Plan, key: bytes) -> None:
         """Make a new answer, which nobody waits for, unless somebody does already."""
@@ -150,10 +165,12 @@ class CompletionService:
         if caching.flights is None:
             self._begin(self._drain(self._dispatch(call, plan, key)))
         elif caching.flights.joinable(name) is None:
-            flight = caching.flights.begin(name, lambda: self._dispatch(call, plan, key))
+            flight = caching.flights.begin(name, lambda: self._source(caching, call, plan, key, name))
             self._begin(self._drain(self._board(flight, call, plan, leads=True)))
 
-    async def _dispatch(self, call: Call, plan: Plan, key: bytes | None) -> LiveAnswer:
+    async def _dispatch(
+        self, call: Call, plan: Plan, key: bytes | None, publisher: Publisher | None = None
+    ) -> LiveAnswer:
         answer: LiveAnswer | None = None
         cache: CacheResult = "off" if key is None else "miss"
 
@@ -163,17 +180,20 @@ class CompletionService:
                 answer.cost = cost
                 answer.energy_j = attempt.energy_j()
 
-        opened = await self._dispatcher.open(plan.route, plan.generation, settled, call.tenant)
-        if key is None:
-            answer = LiveAnswer(plan.model, cache, opened, self._clock)
-            return answer
-        recorder = Recorder(call.choices, stream=call.stream, own_limit=call.max_tokens is not None)
-        answer = LiveAnswer(
-            plan.model, cache, opened, self._clock, recorder, lambda done: self._keep(key, plan.model, done, recorder)
-        )
+        try:
+            opened = await self._dispatcher.open(plan.route, plan.generation, settled, call.tenant)
+            if key is None:
+                answer = LiveAnswer(plan.model, cache, opened, self._clock)
+            else:
+                recorder = Recorder(call.choices, stream=call.stream, own_limit=call.max_tokens is not None)
+                keep = partial(self._keep, key, plan.model, recorder)
+                answer = LiveAnswer(plan.model, cache, opened, self._clock, recorder, publisher, keep)
+        finally:
+            if answer is None and publisher is not None:
+                await publisher.aclose()
         return answer
 
-    async def _keep(self, key: bytes, model: str, answer: LiveAnswer, recorder: Recorder) -> None:
+    async def _keep(self, key: bytes, model: str, recorder: Recorder, answer: LiveAnswer) -> None:
         """Store a complete answer; its reader does not wait for a network."""
         caching = self._caching
         assert caching is not None

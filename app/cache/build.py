@@ -6,6 +6,7 @@ from importlib import import_module
 
 from app.cache.codec import Codec
 from app.cache.memory import MemoryStore
+from app.cache.shared import Relay
 from app.cache.tiers import AnswerCache
 from app.config import caching
 from backends.clock import Clock
@@ -30,3 +31,11 @@ def build(config: caching.Cache, clock: Clock) -> AnswerCache | None:
     far = import_module("app.cache.redis").RedisStore(clock, client, timeout_s, config.key_prefix)
     near = MemoryStore(clock, config.memory_max_bytes) if config.memory_max_bytes else None
     return AnswerCache(clock, codec, near, far, config.memory_ttl_s)
+
+
+def relay_of(answers: AnswerCache) -> Relay | None:
+    """Leases on the cache's Redis, if it has one."""
+    if answers.far is None:
+        return None
+    relay: Relay = import_module("app.cache.relaying").RedisRelay(answers.far)
+    return relay

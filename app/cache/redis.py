@@ -35,10 +35,14 @@ class RedisStore:
         self._timeout_s = timeout_s
         self._counter = key_prefix.encode() + b":" + KEY_VERSION
         self._prefix = self._counter + b":"
-        self._client = client
+        self.client = client
         self._wanted: dict[bytes, list[asyncio.Future[bytes | None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.breaker = Breaker("response cache")
+
+    def named(self, name: bytes) -> bytes:
+        """The full name of a key beside the values."""
+        return self._counter + name
 
     async def get(self, key: bytes) -> bytes | None:
         if self._is_open():
@@ -51,32 +55,32 @@ class RedisStore:
         return await future
 
     async def set(self, key: bytes, value: bytes, keep_s: float) -> None:
-        await self.ask(lambda: self._client.set(self._prefix + key, value, px=max(1, round(keep_s * 1000))))
+        await self.ask(lambda: self.client.set(self._prefix + key, value, px=max(1, round(keep_s * 1000))))
 
     async def delete(self, key: bytes) -> None:
-        await self.ask(lambda: self._client.delete(self._prefix + key))
+        await self.ask(lambda: self.client.delete(self._prefix + key))
 
     async def clear(self) -> bool:
         try:
             async with asyncio.timeout(PATIENCE_S):
                 found: list[bytes] = []
-                async for name in self._client.scan_iter(match=_literally(self._prefix) + b"*", count=SCAN_COUNT):
+                async for name in self.client.scan_iter(match=_literally(self._prefix) + b"*", count=SCAN_COUNT):
                     found.append(name)
                     if len(found) >= SCAN_COUNT:
                         await self._unlink(found)
                 await self._unlink(found)
-                await self._client.incr(self._counter)
+                await self.client.incr(self._counter)
         except FAULTS as error:
             log.warning("the response cache could not be emptied: %s", str(error)[:200] or type(error).__name__)
             return False
         return True
 
     async def ping(self) -> bool:
-        return bool(await self.ask(self._client.ping))
+        return bool(await self.ask(self.client.ping))
 
     async def times_emptied(self) -> int | None:
         """How often the cache was emptied, here or elsewhere; None if nobody can tell."""
-        told = await self.ask(lambda: self._client.get(self._counter))
+        told = await self.ask(lambda: self.client.get(self._counter))
         if self.breaker.open:
             return None
         return int(told) if isinstance(told, bytes) and told.isdigit() else 0
@@ -86,7 +90,7 @@ class RedisStore:
         try:
             entries = 0
             async with asyncio.timeout(PATIENCE_S):
-                async for _ in self._client.scan_iter(match=_literally(self._prefix) + b"*", count=SCAN_COUNT):
+                async for _ in self.client.scan_iter(match=_literally(self._prefix) + b"*", count=SCAN_COUNT):
                     entries += 1
                     if entries >= MOST_COUNTED:
                         break
@@ -98,7 +102,7 @@ class RedisStore:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._client.aclose()
+        await self.client.aclose()
 
     async def ask(self, operation: Callable[[], Awaitable[T]]) -> T | None:
         """The reply, or None if there is none to be had within the time limit."""
@@ -122,7 +126,7 @@ class RedisStore:
     async def _fetch(self, wanted: dict[bytes, list[asyncio.Future[bytes | None]]]) -> None:
         values: list[bytes | None] = [None] * len(wanted)
         try:
-            found = await self.ask(lambda: self._client.many([self._prefix + key for key in wanted]))
+            found = await self.ask(lambda: self.client.many([self._prefix + key for key in wanted]))
             values = found or values
         finally:  # whatever happens, nobody waits for ever
             for value, futures in zip(values, wanted.values(), strict=True):
@@ -140,7 +144,7 @@ class RedisStore:
     async def _probe(self) -> None:
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._client.ping()
+                await self.client.ping()
         except FAULTS as error:
             self._failed(error)
         else:
@@ -156,7 +160,7 @@ class RedisStore:
 
     async def _unlink(self, names: list[bytes]) -> None:
         for name in names:
-            await self._client.unlink(name)
+            await self.client.unlink(name)
         names.clear()
 
 

@@ -127,9 +127,9 @@ async def test_another_prefix_is_another_cache(server: RedisServer) -> None:
 async def test_look_ups_at_the_same_time_are_one_round_trip(server: RedisServer) -> None:
     store = redis_store(server.url, AMPLE_S, "trips")
     await store.set(KEY, b"v", 60)
-    before = (await store._client.info("stats"))["total_commands_processed"]
+    before = (await store.client.info("stats"))["total_commands_processed"]
     got = await asyncio.gather(*(store.get(KEY if place % 2 else b"n" * 32) for place in range(100)))
-    after = (await store._client.info("stats"))["total_commands_processed"]
+    after = (await store.client.info("stats"))["total_commands_processed"]
     assert got == [None, b"v"] * 50
     assert after - before == 2  # the look-up, and this question
     await store.aclose()
@@ -185,14 +185,14 @@ async def test_a_full_or_read_only_server_refuses_and_goes_on_to_be_asked(caplog
     with redis_server("valkey") as server, caplog.at_level(logging.INFO, "turnout.cache"):
         store = redis_store(server.url, AMPLE_S)
         await store.set(KEY, b"v", 60)
-        await store._client.config_set("maxmemory", 1)
+        await store.client.config_set("maxmemory", 1)
         for _ in range(50):
             await store.set(b"n" * 32, b"v" * 1000, 60)
         assert await store.get(KEY) == b"v"
         assert not store.breaker.open
         assert store.breaker.refusals == 50
-        await store._client.config_set("maxmemory", 0)
-        await store._client.replicaof("127.0.0.1", 1)
+        await store.client.config_set("maxmemory", 0)
+        await store.client.replicaof("127.0.0.1", 1)
         await store.set(b"n" * 32, b"v", 60)
         assert await store.get(KEY) == b"v"
         await store.aclose()
