@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import regex
+import regex  # type: ignore[import-untyped]
 
 from app.cache.semantic import lexicon
 from app.cache.semantic.questions import is_statement, question_of, unframed
@@ -83,7 +83,10 @@ def features(text: str) -> Features:
         parts=_parts(found),
         joined=_joined(found),
         persons=_persons(rest),
-        past=past or (not present and not statement and any(word.endswith("ed") and not word.endswith("eed") for word in written)),
+        past=past
+        or (
+            not present and not statement and any(word.endswith("ed") and not word.endswith("eed") for word in written)
+        ),
         present=present and not past,
         future=bool(written & lexicon.FUTURE) or "going to" in text.lower() or "'ll " in text.lower(),
     )
@@ -169,7 +172,7 @@ def _names(text: str) -> frozenset[str]:
 def _spans(text: str) -> frozenset[str]:
     """What is quoted or looks like code, without its marks."""
     quoted = ["".join(match) for match in SPAN.findall(text)]
-    code = [match for match in CODE.findall(text)]
+    code = CODE.findall(text)
     return frozenset(" ".join(each.lower().strip("().,;:?!").split()) for each in [*quoted, *code]) - {""}
 
 
@@ -196,7 +199,11 @@ def _parts(found: list[Token]) -> tuple[Placed, ...]:
             marker = ""
         elif word.endswith("n't"):
             marker = "not"
-        elif word in lexicon.MARKERS and not (word == "of" and before == "instead") and not (word == "to" and before == "how"):
+        elif (
+            word in lexicon.MARKERS
+            and not (word == "of" and before == "instead")
+            and not (word == "to" and before == "how")
+        ):
             marker = lexicon.MARKERS[word]
         elif _is_content(token) or word in lexicon.UNITS or word in lexicon.TIMES or word[:1].isdigit():
             parts.append(Placed(lexicon.UNITS.get(word, token.canonical), marker))

@@ -117,7 +117,7 @@ class VectorIndex:
         if not rows.ids:
             del self._partitions[partition]
             self.used_bytes -= before
-        elif FIRST_ROWS < len(rows.matrix) and len(rows.ids) <= len(rows.matrix) // 4:
+        elif len(rows.matrix) > FIRST_ROWS and len(rows.ids) <= len(rows.matrix) // 4:
             rows.resize(len(rows.matrix) // 2)
             self.used_bytes -= before - rows.matrix.nbytes
         self.used_bytes -= ENTRY_OVERHEAD_BYTES

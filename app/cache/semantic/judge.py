@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-import regex
+import regex  # type: ignore[import-untyped]
 
 from app.cache.semantic.embedding import MAX_TOKENS, Embedder
 

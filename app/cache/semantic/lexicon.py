@@ -270,7 +270,7 @@ TIMES = _groups(
 SECOND_PERSON = frozenset("you your yours yourself".split())
 FIRST_PERSON = frozenset("i me my mine myself we us our ours".split())
 POSSESSIVES = {"my": 1, "mine": 1, "our": 1, "your": 2, "yours": 2, "his": 3, "her": 4, "hers": 4, "their": 5}
-PAST = frozenset("was were did had didn't wasn't weren't hadn't used".split())
+PAST = frozenset("was were did had didn't wasn't weren't hadn't".split())
 FUTURE = frozenset("will shall won't gonna 'll".split())
 
 # Foreign stop words, by language: two of one, and more than of English, tell what a text is written in.
@@ -290,9 +290,7 @@ NUMBER_WORDS = {
         """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
         seventeen eighteen nineteen""".split()
     )
-} | {
-    word: 10 * value for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
-}
+} | {word: 10 * value for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
 SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 SUFFIXES = {"k": 1000}
 ORDINALS = {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import regex
+import regex  # type: ignore[import-untyped]
 
 from app.cache.semantic.lexicon import FRAMES, QUESTIONS
 
-_FRAME = regex.compile(r"^\s*(?:(?:hi|hello|hey|please)[,!]?\s+)?(?:" + "|".join(FRAMES) + r")\s*,?\s*", regex.IGNORECASE)
+_FRAME = regex.compile(
+    r"^\s*(?:(?:hi|hello|hey|please)[,!]?\s+)?(?:" + "|".join(FRAMES) + r")\s*,?\s*", regex.IGNORECASE
+)
 _QUESTIONS = [(regex.compile(rf"\b(?:{pattern})\b", regex.IGNORECASE), name) for pattern, name in QUESTIONS]
 _SENTENCE = regex.compile(r"(?<=[.?!])\s+|[,;:\n]\s*")
 _COMMANDS = frozenset(
@@ -19,7 +21,8 @@ _COMMANDS = frozenset(
 )
 _SELF = frozenset("i i'm i'd i've i'll me my mine we our us".split())
 _VERB = regex.compile(
-    r"\b(?:is|are|was|were|can|could|may|might|will|should|must|has|have|had|does|do|did|\w{3,}(?:s|ed))\b", regex.IGNORECASE
+    r"\b(?:is|are|was|were|can|could|may|might|will|should|must|has|have|had|does|do|did|\w{3,}(?:s|ed))\b",
+    regex.IGNORECASE,
 )
 
 

@@ -1,7 +1,7 @@
 """From which similarity on a cached answer is trusted, learned from answers that were compared.
 
-In the spirit of vCache (Schroeder et al., arXiv 2502.03771), with another bound. Candidates for the threshold are a fixed
-grid. For each the pairs at least as similar and how many of them were wrong are counted, and a candidate is trusted when
+In the spirit of vCache (arXiv 2502.03771), with another bound. Candidates for the threshold are a fixed grid. For each
+the pairs at least as similar and how many of them were wrong are counted, and a candidate is trusted when
 the wrong share is at most `max_false_hit_rate` with `confidence`:
 
     M(n, k) = B(a + k, b + n - k) / B(a, b) / (r^k (1 - r)^(n - k))        r the allowed rate, k wrong of n
@@ -162,9 +162,7 @@ class VerifiedThreshold:
                 kept.seen[place], kept.wrong[place] = len(recent), sum(recent)
 
 
-def samples_until_first_hit(
-    max_false_hit_rate: float, confidence: float = 0.95, candidates: int = len(GRID)
-) -> int:
+def samples_until_first_hit(max_false_hit_rate: float, confidence: float = 0.95, candidates: int = len(GRID)) -> int:
     """How many pairs, none of them wrong, a candidate needs at least before it is trusted, in an empty cache."""
     needed = log(candidates / (1 - confidence))
     prior = (1.0, 1 / max_false_hit_rate)
@@ -191,5 +189,7 @@ def _log_beta(a: float, b: float) -> float:
 
 def _tail(seen: int, wrong: int, rate: float) -> float:
     """How likely so many wrong ones, or more, are at this rate (binomial)."""
-    below = sum(exp(log(comb(seen, count)) + count * log(rate) + (seen - count) * log1p(-rate)) for count in range(wrong))
+    below = sum(
+        exp(log(comb(seen, count)) + count * log(rate) + (seen - count) * log1p(-rate)) for count in range(wrong)
+    )
     return max(0.0, 1 - below)

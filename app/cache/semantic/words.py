@@ -5,18 +5,18 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-import regex
+import regex  # type: ignore[import-untyped]
 
 from app.cache.semantic.synonyms import GENERAL, GROUPS, LIGHT
 
 TOKEN = regex.compile(
-    r"0x[0-9a-f]+|\d+(?:st|nd|rd|th)\b|\d+(?:[.,:]\d+)*|\p{L}[\p{L}\p{M}\d_]*(?:['’]\p{L}+)?(?:\.[\p{L}\d_]+)*"
+    r"0x[0-9a-f]+|\d+(?:st|nd|rd|th)\b|\d+(?:[.,:]\d+)*|\p{L}[\p{L}\p{M}\d_]*(?:['’]\p{L}+)?(?:\.[\p{L}\d_]+)*"  # noqa: RUF001
     r"|[%°$€£¥₹]|[+*/^=<>!&|~-]+|[,.;:?!\n]",
     regex.IGNORECASE,
 )
 SPAN = regex.compile(r"`([^`]+)`|\"([^\"]+)\"|“([^”]+)”|(?<!\w)'([^']+)'(?!\w)")
 CODE = regex.compile(
-    r"https?://\S+|\S+@\S+\.\w+|(?<!\S)--?[A-Za-z][\w-]*|[~.]?(?:/[\w.-]+)+|\w+\(\)?|\w*[a-z]\w*(?:[._]\w+)+|\w+_\w+|[a-z]+[A-Z]\w*"
+    r"https?://\S+|\S+@\S+\.\w+|(?<!\S)--?[A-Za-z][\w-]*|[~.]?(?:/[\w.-]+)+|\w+\(\)?|\w*[a-z]\w*(?:[._]\w+)+|\w+_\w+|[a-z]+[A-Z]\w*"  # noqa: E501
 )
 
 IRREGULAR = {
@@ -95,7 +95,7 @@ def tokens(text: str) -> list[Token]:
 
 @lru_cache(maxsize=8192)
 def _forms(found: str) -> tuple[str, str]:
-    lower = found.lower().replace("’", "'")
+    lower = found.lower().replace("’", "'")  # noqa: RUF001
     lower = lower.removesuffix("'s")
     return lower, canonical(lower)
 
@@ -141,7 +141,9 @@ def _without_e(word: str) -> str:
 
 def _measure(word: str) -> int:
     """How many times a vowel is followed by a consonant."""
-    shape = "".join("v" if letter in "aeiou" or (letter == "y" and place > 0) else "c" for place, letter in enumerate(word))
+    shape = "".join(
+        "v" if letter in "aeiou" or (letter == "y" and place > 0) else "c" for place, letter in enumerate(word)
+    )
     return sum(pair == "vc" for pair in zip_pairs(shape))
 
 
@@ -153,12 +155,7 @@ def zip_pairs(shape: str) -> list[str]:
 def _closed(word: str) -> bool:
     """Ends consonant, vowel, consonant (not w, x or y), as `hop` of `hoping` does."""
     vowels = "aeiou"
-    return (
-        len(word) >= 3
-        and word[-1] not in vowels + "wxy"
-        and word[-2] in vowels + "y"
-        and word[-3] not in vowels
-    )
+    return len(word) >= 3 and word[-1] not in vowels + "wxy" and word[-2] in vowels + "y" and word[-3] not in vowels
 
 
 _GROUPED: dict[str, str] = {}
