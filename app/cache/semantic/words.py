@@ -16,7 +16,7 @@ TOKEN = regex.compile(
 )
 SPAN = regex.compile(r"`([^`]+)`|\"([^\"]+)\"|“([^”]+)”|(?<!\w)'([^']+)'(?!\w)")
 CODE = regex.compile(
-    r"https?://\S+|\S+@\S+\.\w+|(?<!\S)--?[A-Za-z][\w-]*|[~.]?(?:/[\w.-]+)+|\w+\(\)?|\w*[a-z]\w*(?:[._]\w+)+|\w+_\w+|[a-z]+[A-Z]\w*"  # noqa: E501
+    r"https?://\S+|\S+@\S+\.\w+|(?<!\S)--?[A-Za-z][\w-]*|[~.]?(?:/[\w.-]+)+|\w+\(\)?|\w*[a-z]\w*(?:[._]\w+)+|\w+_\w+|[a-z]+[A-Z]\w*"
 )
 
 IRREGULAR = {
