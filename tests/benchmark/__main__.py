@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app.build import described
 
-NAMES = ("decision", "engine", "replay", "vidur", "startup", "gateway", "relay")
+NAMES = ("decision", "engine", "replay", "vidur", "startup", "gateway", "relay", "semantic")
 
 
 def main(names: list[str]) -> None:
