@@ -1,4 +1,4 @@
-"""An answer that another process generates, and what becomes of it when that process stops. Pure but for its sources."""
+"""An answer that another process generates, and what becomes of it when that process stops."""
 
 from __future__ import annotations
 

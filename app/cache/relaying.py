@@ -1,7 +1,7 @@
 """One generation for several processes: a short lease in Redis, and a stream of what its holder's backend says.
 
-Who gets the lease (`<prefix>:2l:<digest>`) generates, and writes events to a stream of its own (`<prefix>:2s:<token>`, the
-token being the lease's value) a few times a second. The others read that. A holder that stops, or dies, loses the
+Who gets the lease (`<prefix>:2l:<digest>`) generates, and writes events to a stream of its own (`<prefix>:2s:<token>`,
+the token being the lease's value) many times a second. The others read that. A holder that stops, or dies, loses the
 lease; whoever notices first takes it and generates anew. Redis gone means that each process generates for itself.
 """
 

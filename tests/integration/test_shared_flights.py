@@ -42,7 +42,9 @@ async def test_several_gateways_one_generation_every_client_whole(
 ) -> None:
     backends = [ScriptedBackend("a", scripts=[Script(words=WORDS, delay_s=0.02)]) for _ in range(4)]
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(httpx.AsyncClient(timeout=30, limits=httpx.Limits(max_connections=500)))
+        client = await stack.enter_async_context(
+            httpx.AsyncClient(timeout=30, limits=httpx.Limits(max_connections=500))
+        )
         gateways = [
             await gateway(stack, tmp_path / str(place), server.url, backend, f"all{stream}")
             for place, backend in enumerate(backends)
