@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import inf
 from typing import Any, Literal
 
-from app.answers import Answer, replayed_usage
+from app.answers import Answer, LiveAnswer, replayed_usage
 from app.cache.base import CachedAnswer
 from app.call import Call
 from app.dispatch.admission import Admission, Place
