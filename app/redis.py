@@ -62,6 +62,14 @@ class Client:
         found = await (self.redis.mget(keys) if self._cluster is None else self.redis.mget_nonatomic(keys))
         return list(found)
 
+    async def unlink_all(self, keys: list[bytes]) -> None:
+        """Forget these keys; a cluster is asked for one after the other, since they live at different nodes."""
+        if self._cluster is None and keys:
+            await self.redis.unlink(*keys)
+        elif keys:
+            for key in keys:
+                await self.redis.unlink(key)
+
     def __getattr__(self, name: str) -> Any:
         """Everything else is the same for both."""
         return getattr(self.redis, name)

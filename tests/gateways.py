@@ -187,8 +187,8 @@ async def listening(app: Any) -> AsyncIterator[str]:
         listener.close()
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool], within_s: float = 5.0) -> None:
     assert callable(condition)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(within_s):
         while not condition():
             await asyncio.sleep(0.005)

@@ -170,8 +170,14 @@ class HotEndpoints:
         if not exchange.options.debug:
             return None
         decision = None if answer.decision is None else receipt(answer.decision)
-        cache: Extra = {"cache": answer.cache, "cache_age_s": answer.age_s, "cache_entry": answer.entry}
-        return {"turnout": {**cache, "attempts": answer.attempts, "decision": decision}}
+        told = {
+            "cache": answer.cache,
+            "cache_age_s": answer.age_s,
+            "cache_entry": answer.entry,
+            "attempts": answer.attempts,
+            "decision": decision,
+        }
+        return {"turnout": told}
 
     async def _cut_short(self, exchange: Exchange) -> None:
         """The server stops and waits no longer: say so, if the client still listens, and end in peace."""

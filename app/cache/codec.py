@@ -51,7 +51,11 @@ class Codec:
         self._max_value_bytes = max_value_bytes
         self._pack = zstandard.ZstdCompressor(level=3, write_checksum=False).compress if compress else None
         self._unpack = zstandard.ZstdDecompressor().decompress
-        self._ciphers = {_name(key): _cipher(key) for key in keys}
+        self._ciphers: dict[bytes, Any] = {}
+        self._forged: tuple[type[Exception], ...] = ()
+        if keys:
+            aead, self._forged = _aead()
+            self._ciphers = {_name(key): aead(key) for key in keys}
         self._sealing = _name(keys[0]) if keys else b""
         self._nonce = nonce
 
@@ -93,11 +97,9 @@ class Codec:
         if cipher is None:
             return None
         nonce, sealed = rest[NAME_BYTES : NAME_BYTES + NONCE_BYTES], rest[NAME_BYTES + NONCE_BYTES :]
-        from cryptography.exceptions import InvalidTag
-
         try:
             return bytes(cipher.decrypt(nonce, sealed, _bound(key, done)))
-        except (InvalidTag, ValueError):
+        except self._forged:
             return None
 
     def _unpacked(self, packed: bytes) -> bytes | None:
@@ -123,9 +125,11 @@ def _name(key: bytes) -> bytes:
     return blake2b(key, digest_size=NAME_BYTES, person=b"turnout-cache").digest()
 
 
-def _cipher(key: bytes) -> Any:
+def _aead() -> tuple[Any, tuple[type[Exception], ...]]:
+    """What makes a cipher of a key, and what it raises for a value that was not sealed with that."""
     try:
+        from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     except ImportError:
         raise StartupError("cache.encryption_keys needs `cryptography`: pip install 'turnout[encryption]'") from None
-    return AESGCM(key)
+    return AESGCM, (InvalidTag, ValueError)

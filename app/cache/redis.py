@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from app.cache.breaker import Breaker
@@ -64,11 +64,12 @@ class RedisStore:
         try:
             async with asyncio.timeout(PATIENCE_S):
                 found: list[bytes] = []
-                async for name in self.client.scan_iter(match=_literally(self._prefix) + b"*", count=SCAN_COUNT):
+                async for name in self._names():
                     found.append(name)
                     if len(found) >= SCAN_COUNT:
-                        await self._unlink(found)
-                await self._unlink(found)
+                        await self.client.unlink_all(found)
+                        found = []
+                await self.client.unlink_all(found)
                 await self.client.incr(self._counter)
         except FAULTS as error:
             log.warning("the response cache could not be emptied: %s", str(error)[:200] or type(error).__name__)
@@ -90,7 +91,7 @@ class RedisStore:
         try:
             entries = 0
             async with asyncio.timeout(PATIENCE_S):
-                async for _ in self.client.scan_iter(match=_literally(self._prefix) + b"*", count=SCAN_COUNT):
+                async for _ in self._names():
                     entries += 1
                     if entries >= MOST_COUNTED:
                         break
@@ -117,6 +118,11 @@ class RedisStore:
         except FAULTS as error:
             self._failed(error)
             return None
+
+    def _names(self) -> AsyncIterator[bytes]:
+        """The full names of all values."""
+        names: AsyncIterator[bytes] = self.client.scan_iter(match=_literally(self._prefix) + b"*", count=SCAN_COUNT)
+        return names
 
     def _send(self) -> None:
         """All that is wanted by now goes out."""
@@ -157,11 +163,6 @@ class RedisStore:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _unlink(self, names: list[bytes]) -> None:
-        for name in names:
-            await self.client.unlink(name)
-        names.clear()
 
 
 def _literally(text: bytes) -> bytes:

@@ -105,26 +105,23 @@ class RedisPublisher:
         self._over.set()
 
     async def _publish(self) -> None:
-        ticks = 0
-        while not self._over.is_set():
+        ticks, over = 0, False
+        while not over:
             try:
                 async with asyncio.timeout(TICK_S):
                     await self._over.wait()
             except TimeoutError:
-                ticks += 1  # nothing but time has passed
-            await self._write(renew=ticks % RENEW_TICKS == 0)
-        if self._last is not None:
-            await self._write(renew=True)
+                ticks += 1
+            over = self._over.is_set()
+            await self._write(renew=over or ticks % RENEW_TICKS == 0, last=self._last if over else None)
         if self._last is None or self._last[0] == FAILED:
             await self._store.ask(lambda: self._store.client.eval(_RELEASE, 1, self._lease, self._token))
 
-    async def _write(self, *, renew: bool) -> None:
-        fields: dict[bytes, bytes] = {}
-        if self._waiting:
-            waiting, self._waiting = self._waiting, []
+    async def _write(self, *, renew: bool, last: tuple[bytes, bytes] | None) -> None:
+        waiting, self._waiting = self._waiting, []
+        fields = dict([last] if last is not None else ())
+        if waiting:
             fields[EVENTS] = _encode([_sent(event) for event in waiting])
-        if self._last is not None and self._over.is_set() and not self._waiting:
-            fields[self._last[0]] = self._last[1]
         client = self._store.client
         if fields:
             await self._store.ask(lambda: client.xadd(self._stream, fields))

@@ -165,6 +165,8 @@ def redacted(config: Config) -> dict[str, Any]:
     for section in ("cache", "sharing"):
         if "url" in dump[section]:
             dump[section]["url"] = _without_secrets(dump[section]["url"])
+    if "encryption_keys" in dump["cache"]:
+        dump["cache"]["encryption_keys"] = [SECRET for _ in dump["cache"]["encryption_keys"]]
     return dump
 
 

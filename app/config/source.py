@@ -38,8 +38,8 @@ class Position:
         return f"{self.file}:{self.line}:{self.column}"
 
 
-SECRETS = ("admin_token", "api_key", "secret_access_key", "session_token")
-"""Keys whose values are nobody's to see."""
+SECRETS = ("admin_token", "api_key", "encryption_keys", "secret_access_key", "session_token")
+"""Keys whose values, or lists of them, are nobody's to see."""
 
 
 @dataclass(slots=True)
@@ -158,7 +158,7 @@ class _Reader:
         return self._expand(value, path) if isinstance(value, str) else value
 
     def _expand(self, text: str, path: Path) -> str:
-        if text and path and path[-1] in SECRETS and not _ENV.search(text):
+        if text and any(name in SECRETS for name in path[-2:]) and not _ENV.search(text):
             self._source.bare_secrets.append(path)
 
         def replace(found: re.Match[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection, Iterable, Sequence
+from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import Any, TypeVar
 
@@ -100,9 +101,15 @@ def cross_check(
             check.add(at_picker, f"'{policy.picker.use}' chooses by score, and this policy has no scorers")
         if policy.scorers and policy.picker.use in set(pickers) - set(by_score):
             check.add(("policies", name, "scorers"), f"the picker '{policy.picker.use}' does not look at scores")
-    if isinstance(config.cache, caching.MemoryCache) and config.cache.max_bytes < config.cache.max_value_bytes:
-        check.add(("cache", "max_value_bytes"), "is more than the whole cache may hold (max_bytes)")
+    _check_cache(config.cache, check)
     _check_server(config, check)
+
+
+def _check_cache(cache: caching.Cache, check: _References) -> None:
+    if isinstance(cache, caching.RedisCache) and cache.encryption_keys and not find_spec("cryptography"):
+        check.add(("cache", "encryption_keys"), "needs `cryptography`: pip install 'turnout[encryption]'")
+    if isinstance(cache, caching.MemoryCache) and cache.max_bytes < cache.max_value_bytes:
+        check.add(("cache", "max_value_bytes"), "is more than the whole cache may hold (max_bytes)")
 
 
 def warnings(config: Config) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ KEEPALIVE_S = 4.0
 """Idle connections are dropped before the service does it: uvicorn's (so vLLM's and SGLang's) patience is 5 s, and a
 request that crosses its closing is lost."""
 
-STREAM_BUFFER = (socket.SOL_SOCKET, socket.SO_RCVBUF, 12 * 1024)
+STREAM_BUFFER = (socket.SOL_SOCKET, socket.SO_RCVBUF, 8 * 1024)
 """What the kernel may hold of a stream before its service is slowed down (Linux takes it twice). Left alone it is
 megabytes, read in pieces of 250 kB: a thousand clients that read slowly took 600 MB (tests/integration/
 test_slow_streams.py). Answers in one piece come as fast as the network can."""

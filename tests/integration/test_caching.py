@@ -15,7 +15,7 @@ from app.config.caching import CacheRule, MemoryCache
 from app.config.models import ModelConfig
 from backends.errors import StreamCut
 from tests.fakes import Script, ScriptedBackend
-from tests.gateways import Running, running, scripted_config
+from tests.gateways import Running, running, scripted_config, until
 
 CHAT = "/v1/chat/completions"
 
@@ -128,9 +128,7 @@ async def test_a_thousand_identical_requests_are_one_generation(tmp_path: Path) 
     loaded = scripted_config(tmp_path, [backend], cache=MemoryCache(type="memory"))
     async with running(loaded, [backend]) as gateway, client_of(gateway) as client:
         asked = [asyncio.create_task(client.post(CHAT, json=body(stream=True))) for _ in range(1000)]
-        async with asyncio.timeout(30):
-            while gateway.gateway.edition.hot.in_flight < 1000:
-                await asyncio.sleep(0.01)
+        await until(lambda: gateway.gateway.edition.hot.in_flight == 1000, within_s=30)
         gate.set()
         answers = await asyncio.gather(*asked)
         metrics = (await client.get(f"{gateway.admin_url}/metrics")).text
@@ -149,18 +147,12 @@ async def test_who_asked_first_may_leave_and_the_others_read_on(tmp_path: Path) 
     async with running(loaded, [backend]) as gateway, client_of(gateway) as client:
         hot = gateway.gateway.edition.hot
         first = asyncio.create_task(client.post(CHAT, json=body()))
-        async with asyncio.timeout(5):
-            while not backend.requests:
-                await asyncio.sleep(0.01)
+        await until(lambda: bool(backend.requests))
         others = [asyncio.create_task(client.post(CHAT, json=body())) for _ in range(3)]
-        async with asyncio.timeout(5):
-            while hot.in_flight < 4:
-                await asyncio.sleep(0.01)
+        await until(lambda: hot.in_flight == 4)
         first.cancel()
         others[0].cancel()
-        async with asyncio.timeout(5):
-            while hot.in_flight > 2:
-                await asyncio.sleep(0.01)
+        await until(lambda: hot.in_flight <= 2)
         gate.set()
         answers = await asyncio.gather(*others[1:])
         assert [said(answer) for answer in answers] == ["hello world"] * 2
@@ -174,14 +166,10 @@ async def test_when_the_last_reader_leaves_the_generation_ends(tmp_path: Path) -
     loaded = scripted_config(tmp_path, [backend], cache=MemoryCache(type="memory"))
     async with running(loaded, [backend]) as gateway, client_of(gateway) as client:
         asked = [asyncio.create_task(client.post(CHAT, json=body())) for _ in range(3)]
-        async with asyncio.timeout(5):
-            while gateway.gateway.edition.hot.in_flight < 3 or not backend.requests:
-                await asyncio.sleep(0.01)
+        await until(lambda: gateway.gateway.edition.hot.in_flight == 3 and bool(backend.requests))
         for each in asked:
             each.cancel()
-        async with asyncio.timeout(5):
-            while backend.running:
-                await asyncio.sleep(0.01)
+        await until(lambda: not backend.running)
 
 
 @pytest.mark.parametrize("after", [0, 1])
@@ -192,9 +180,7 @@ async def test_a_failure_is_everybodys_and_is_not_kept(tmp_path: Path, after: in
     loaded = scripted_config(tmp_path, [backend], cache=MemoryCache(type="memory"))
     async with running(loaded, [backend]) as gateway, client_of(gateway) as client:
         asked = [asyncio.create_task(client.post(CHAT, json=body())) for _ in range(5)]
-        async with asyncio.timeout(5):
-            while gateway.gateway.edition.hot.in_flight < 5:
-                await asyncio.sleep(0.01)
+        await until(lambda: gateway.gateway.edition.hot.in_flight == 5)
         gate.set()
         answers = await asyncio.gather(*asked)
         assert [answer.status_code for answer in answers] == [502] * 5
@@ -209,9 +195,7 @@ async def test_followers_are_bounded(tmp_path: Path) -> None:
     loaded = scripted_config(tmp_path, [backend], cache=MemoryCache(type="memory", max_followers=2))
     async with running(loaded, [backend]) as gateway, client_of(gateway) as client:
         asked = [asyncio.create_task(client.post(CHAT, json=body())) for _ in range(6)]
-        async with asyncio.timeout(5):
-            while gateway.gateway.edition.hot.in_flight < 6:
-                await asyncio.sleep(0.01)
+        await until(lambda: gateway.gateway.edition.hot.in_flight == 6)
         gate.set()
         answers = await asyncio.gather(*asked)
     assert [answer.headers["x-turnout-cache"] for answer in answers].count("coalesced") == 4

@@ -144,12 +144,12 @@ async def test_a_locked_file_keeps_rows_queued_until_it_is_free(path: Path, capl
         deadline_s = time.monotonic() + 10
         while not caplog.records:
             assert time.monotonic() < deadline_s
-            time.sleep(0.01)
+            await asyncio.sleep(0.01)
         assert ledger.waiting_rows == 1
         other.rollback()
         while ledger.waiting_rows:
             assert time.monotonic() < deadline_s
-            time.sleep(0.01)
+            await asyncio.sleep(0.01)
     await ledger.aclose()
     assert len(rows(path)) == 1
     assert [item.levelname for item in caplog.records] == ["ERROR", "INFO"]

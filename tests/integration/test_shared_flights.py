@@ -12,8 +12,9 @@ import httpx
 import pytest
 
 from app.config.caching import RedisCache
+from app.flights import Flight
 from tests.fakes import Script, ScriptedBackend
-from tests.gateways import Running, running, scripted_config
+from tests.gateways import Running, running, scripted_config, until
 from tests.integration.test_caching import CHAT, body, said
 from tests.servers import RedisServer, redis_server
 
@@ -30,6 +31,14 @@ async def gateway(stack: AsyncExitStack, folder: Path, url: str, backend: Script
     folder.mkdir(exist_ok=True)
     cache = RedisCache(type="redis", url=url, timeout_ms=1000, key_prefix=prefix)
     return await stack.enter_async_context(running(scripted_config(folder, [backend], cache=cache), [backend]))
+
+
+def flying(at: Running) -> list[Flight]:
+    """The generations that its requests read."""
+    caching = at.gateway.service._caching
+    assert caching is not None
+    assert caching.flights is not None
+    return list(caching.flights._flying.values())
 
 
 async def ask(client: httpx.AsyncClient, at: Running, **fields: Any) -> httpx.Response:
@@ -64,9 +73,7 @@ async def test_a_follower_streams_while_the_holder_generates(tmp_path: Path, ser
         first = await gateway(stack, tmp_path / "1", server.url, ours, "live")
         second = await gateway(stack, tmp_path / "2", server.url, theirs, "live")
         leading = asyncio.create_task(ask(client, first, stream=True))
-        async with asyncio.timeout(5):
-            while not ours.requests:
-                await asyncio.sleep(0.01)
+        await until(lambda: bool(ours.requests))
         request = client.build_request("POST", f"{second.url}{CHAT}", json=body(max_tokens=100, stream=True))
         following = await client.send(request, stream=True)
         seen = ""
@@ -92,14 +99,9 @@ async def test_a_holder_that_leaves_hands_over(tmp_path: Path, server: RedisServ
         first = await gateway(stack, tmp_path / "1", server.url, ours, f"over{stream}")
         second = await gateway(stack, tmp_path / "2", server.url, theirs, f"over{stream}")
         leading = asyncio.create_task(ask(client, first, stream=stream))
-        async with asyncio.timeout(5):
-            while not ours.requests:
-                await asyncio.sleep(0.01)
+        await until(lambda: bool(ours.requests))
         following = asyncio.create_task(ask(client, second, stream=stream))
-        async with asyncio.timeout(5):
-            while second.gateway.edition.hot.in_flight < 1:
-                await asyncio.sleep(0.01)
-        await asyncio.sleep(0.3)
+        await until(lambda: any(flight.source is not None for flight in flying(second)))
         leading.cancel()
         answer = await following
     assert said(answer) == "".join(WORDS)

@@ -9,7 +9,8 @@ import regex  # type: ignore[import-untyped]
 
 from app.cache.semantic.embedding import MAX_TOKENS, Embedder
 
-_PUNCTUATION = regex.compile(r"[\p{P}\s]+")
+_PUNCTUATION = regex.compile(r"(?:(?![-+\u2212]\d|(?<=\d)[.,:/](?=\d)|%)[\p{P}\s])+")
+"""But for what makes another number of a number: a sign, a point within it, a per cent sign behind it."""
 
 
 class Judge(Protocol):

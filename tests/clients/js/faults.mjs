@@ -8,17 +8,14 @@ import Anthropic from "@anthropic-ai/sdk";
 import { generateText, streamText } from "ai";
 import OpenAI from "openai";
 
+import { gathered, report } from "./report.mjs";
+
 const [url, model, when, status] = process.argv.slice(2);
 const openai = new OpenAI({ baseURL: `${url}/v1`, apiKey: "anything", maxRetries: 0 });
 const anthropic = new Anthropic({ baseURL: url, apiKey: "anything", maxRetries: 0 });
 const turnout = createOpenAICompatible({ name: "turnout", baseURL: `${url}/v1` });
 const asked = { model, messages: [{ role: "user", content: "say something" }], max_tokens: 60 };
 const asking = { model: turnout(model), prompt: "say something", maxOutputTokens: 60, maxRetries: 0 };
-
-async function gathered(stream, into = []) {
-  for await (const each of stream) into.push(each);
-  return into;
-}
 
 const parts = async () => gathered(streamText({ ...asking, onError: () => {} }).fullStream);
 
@@ -68,12 +65,4 @@ const midway = {
 
 const refusals = Object.entries(before).map(([name, ask]) => [name, refused(ask)]);
 
-for (const [name, check] of when === "before" ? refusals : Object.entries(midway)) {
-  let problem = null;
-  try {
-    await check();
-  } catch (error) {
-    problem = String(error.stack ?? error);
-  }
-  console.log(JSON.stringify({ name, problem }));
-}
+await report(when === "before" ? refusals : Object.entries(midway));

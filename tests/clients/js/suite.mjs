@@ -7,6 +7,8 @@ import Anthropic from "@anthropic-ai/sdk";
 import { embedMany, generateObject, generateText, jsonSchema, stepCountIs, streamText, tool } from "ai";
 import OpenAI from "openai";
 
+import { gathered, report } from "./report.mjs";
+
 const [url, model, kind] = process.argv.slice(2);
 const emulated = kind !== "real";
 const openai = new OpenAI({ baseURL: `${url}/v1`, apiKey: "anything", maxRetries: 0 });
@@ -37,12 +39,6 @@ async function refused(asked, param) {
 function fits({ city, days }) {
   assert.equal(typeof city, "string");
   assert.ok(Number.isInteger(days) && days >= 1 && days <= 5);
-}
-
-async function gathered(stream) {
-  const chunks = [];
-  for await (const chunk of stream) chunks.push(chunk);
-  return chunks;
 }
 
 const openaiTools = [{ type: "function", function: { name: "forecast", parameters: schema } }];
@@ -171,12 +167,4 @@ const checks = {
   },
 };
 
-for (const [name, check] of Object.entries(checks)) {
-  let problem = null;
-  try {
-    await check();
-  } catch (error) {
-    problem = String(error.stack ?? error);
-  }
-  console.log(JSON.stringify({ name, problem }));
-}
+await report(Object.entries(checks));

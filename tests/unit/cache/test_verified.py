@@ -110,6 +110,9 @@ def test_judges() -> None:
     assert judge.normalised(" Yes, 4.", "yes  4")
     assert not judge.normalised("+", "-")
     assert not judge.normalised("!", "?")
+    for one, other in (("-5", "5"), ("1.5", "1 5"), ("1.5", "15"), ("50%", "50"), ("1/2", "1 2"), ("10:30", "10 30")):
+        assert not judge.normalised(f"it is {one}.", f"it is {other}.")
+    assert judge.normalised("It is 1.5, then 50%.", "it is 1.5 then 50%")
     near = judge.similarity(Letters(), 0.9)  # type: ignore[arg-type]
     assert near("abc", "cba")
     assert not near("abc", "xyz")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.config import deciding, models
-from app.config.load import load, redacted, schema, shipped
+from app.config.load import LoadedConfig, load, redacted, schema, shipped
 from app.config.section import Section
 from app.errors import ConfigError
 
@@ -317,6 +317,69 @@ def test_secrets_are_not_printed(tmp_path: Path) -> None:
     short = problems(tmp_path, text.replace("sesame-sesame-sesame", "short-secret"))
     assert short
     assert "short-secret" not in " ".join(short)
+
+
+KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+
+
+def cached(folder: Path, section: str) -> LoadedConfig:
+    return load(write(folder, GOOD.replace("version: 1", f"version: 1\ncache: {section}")))
+
+
+def test_keys_of_the_cache_are_not_printed(tmp_path: Path) -> None:
+    text = f"{{type: redis, url: 'redis+sentinel://u:hunter2@a:1,b:2/main/0?sentinel_password=s3', encryption_keys: [{KEY}]}}"
+    loaded = cached(tmp_path, text)
+    shown = json.dumps(redacted(loaded.config)) + repr(loaded)
+    assert not any(secret in shown for secret in (KEY, "hunter2", "s3"))
+    assert redacted(loaded.config)["cache"]["url"] == "redis+sentinel://********@a:1,b:2/main/0?********"
+    assert any("cache.encryption_keys[0] stands in the file" in warning for warning in loaded.warnings)
+    for wrong in (
+        f"{{type: redis, url: 'redis://h', encryption_keys: {KEY}x}}",
+        "{type: redis, encryption_keys: [hunter2]}",
+    ):
+        told = " ".join(problems(tmp_path, GOOD.replace("version: 1", f"version: 1\ncache: {wrong}")))
+        assert told
+        assert KEY not in told
+        assert "hunter2" not in told
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "rediss://:p@h:1/2?ssl_cert_reqs=none",
+        "unix:///tmp/s",
+        "redis+sentinel://a,b:2/main",
+        "rediss+sentinel://u:p@a:1/main/3?sentinel_username=x",
+        "redis+cluster://a:1,b:2",
+        "rediss+cluster://u:p@a",
+    ],
+)
+def test_urls_of_a_redis(tmp_path: Path, url: str) -> None:
+    assert cached(tmp_path, f"{{type: redis, url: '{url}'}}").config.cache.type == "redis"
+
+
+@pytest.mark.parametrize(
+    ("section", "says"),
+    [
+        ("{type: redis, url: 'redis://a,b'}", "several hosts need"),
+        ("{type: redis, url: 'redis+sentinel://a'}", "the service that sentinels know"),
+        ("{type: redis, url: 'redis+sentinel://a/main/x'}", "the service that sentinels know"),
+        ("{type: redis, url: 'redis+cluster://a/1'}", "a cluster has one database"),
+        ("{type: redis, url: 'redis+cluster://a:0'}", "a port from 1 to 65535"),
+        ("{type: redis, url: 'redis+cluster://a,:1'}", "needs a host"),
+        ("{type: redis, url: 'redis://h?sentinel_password=x'}", "unknown options"),
+        ("{type: redis, url: 'redis+magic://h'}", "cache.url"),
+        ("{type: redis, url: 'redis://h', encryption_keys: [c2hvcnQ=]}", "32 bytes in base64"),
+        ("{type: memory, ttl_s: 2592001}", "cache.ttl_s"),
+        ("{type: memory, ttl_s: 0}", "cache.ttl_s"),
+        ("{type: memory, stale_s: -1}", "cache.stale_s"),
+        ("{type: memory, max_followers: 0}", "cache.max_followers"),
+    ],
+)
+def test_what_no_cache_can_be_made_of(tmp_path: Path, section: str, says: str) -> None:
+    (told,) = problems(tmp_path, GOOD.replace("version: 1", f"version: 1\ncache: {section}"))
+    assert says in told
 
 
 def test_the_hash_follows_content_not_spelling(tmp_path: Path) -> None:
