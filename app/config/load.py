@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 
 from app.config import prices, trial, validate
 from app.config.models import Config, EmulatedBackendConfig, LiveBackendConfig
-from app.config.source import Source, dotted, parse
+from app.config.source import Source, parse
 from app.errors import ConfigError
 from app.routing import discovery, pickers, scorers
 from backends.datasheet import ChipSheet, Datasheets, ModelSheet
@@ -115,14 +115,12 @@ def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) 
     if config is not None and not problems and not source.problems:
         trial.policies(config, source)
         profiles = trial.backends([to_spec(backend) for backend in config.backends], sheets, source)
-    problems = source.problems + problems
+    say = "a secret must not stand in the file: ${NAME} or ${file:/path} tells it"
+    bare = [source.problem(path, say) for path in source.bare_secrets]
+    problems = bare + source.problems + problems
     if problems or config is None:
         raise ConfigError(list(dict.fromkeys(problems)))
-    bare = [
-        f"{dotted(path)} stands in the file as it is: ${{NAME}} or ${{file:...}} keep it out"
-        for path in source.bare_secrets
-    ]
-    warnings = (*bare, *unlisted, *validate.warnings(config), *trial.out_of_reach(config, profiles))
+    warnings = (*unlisted, *validate.warnings(config), *trial.out_of_reach(config, profiles))
     files, positions = tuple(dict.fromkeys(disk.read)), Source(source.file, positions=source.positions)
     return LoadedConfig(path, config, sheets, _hash(config, sheets), _epoch(config, sheets), warnings, files, positions)
 

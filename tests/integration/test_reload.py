@@ -292,7 +292,7 @@ async def test_drained_by_hand_stays_drained_until_the_file_says_otherwise(tmp_p
 CONFIG = """
 version: 1
 extends: shipped
-server: {port: 0, admin_port: 0, admin_token: %s}
+server: {port: 0, admin_port: 0, admin_token: '${TOKEN:-%s}'}
 cache: {type: off}
 ledger: {path: %s}
 models: {llama-3.1-8b: {reference_backend: h100-8b}}

@@ -28,7 +28,7 @@ def chat(url: str, **fields: object) -> httpx.Response:
 
 def config_with_token(folder: Path) -> Path:
     text = (shipped() / "turnout.yaml").read_text()
-    text = text.replace("  # admin_token: ${TURNOUT_ADMIN_TOKEN} ", f"  admin_token: {TOKEN} ")
+    text = text.replace("  # admin_token: ${TURNOUT_ADMIN_TOKEN} ", f"  admin_token: ${{TOKEN:-{TOKEN}}} ")
     path = folder / "turnout.yaml"
     path.write_text(text)
     assert TOKEN in text

@@ -91,7 +91,7 @@ def test_no_section_is_forgotten(tmp_path: Path) -> None:
 
 def test_settings_are_told_with_both_values_and_without_secrets(tmp_path: Path) -> None:
     old = loaded(tmp_path, ("a", 1, "4"), ("goes", 1, "4"))
-    head = "server: {admin_token: sixteen-characters-at-least}\nrouting: {slo_margin: 0.1}"
+    head = "server: {admin_token: '${TOKEN:-sixteen-characters-at-least}'}\nrouting: {slo_margin: 0.1}"
     new = loaded(tmp_path, ("a", 1, "5"), ("comes", 1, "4"), head=head)
     assert settings(old, new) == [
         Setting("server.admin_token", None, "********"),

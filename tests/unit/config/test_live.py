@@ -139,9 +139,10 @@ def test_amazons_credentials_are_shown_nowhere(tmp_path: Path) -> None:
     assert loaded(tmp_path, AMAZON, KEY="another").hash == config.hash
 
 
-def test_a_secret_that_stands_in_the_file_is_warned_of(tmp_path: Path) -> None:
-    bare = loaded(tmp_path, LIVE.replace("${KEY}", "sk-bare"))
-    assert bare.warnings == ("backends[0].api_key stands in the file as it is: ${NAME} or ${file:...} keep it out",)
+def test_a_secret_that_stands_in_the_file_is_refused(tmp_path: Path) -> None:
+    (told,) = problems(tmp_path, LIVE.replace("${KEY}", "sk-bare"))
+    assert "backends[0].api_key: a secret must not stand in the file: ${NAME} or ${file:/path} tells it" in told
+    assert "sk-bare" not in told
     assert loaded(tmp_path, LIVE).warnings == ()
 
 

@@ -306,7 +306,7 @@ def test_file_names_that_are_none_are_refused(tmp_path: Path) -> None:
 def test_secrets_are_not_printed(tmp_path: Path) -> None:
     text = GOOD.replace(
         "version: 1",
-        "version: 1\nserver: {admin_token: sesame-sesame-sesame}\ncache: {type: redis, url: 'redis://:hunter2@h:1/0'}",
+        "version: 1\nserver: {admin_token: '${TOKEN:-sesame-sesame-sesame}'}\ncache: {type: redis, url: 'redis://:hunter2@h:1/0'}",
     )
     loaded = load(write(tmp_path, text))
     in_query = load(write(tmp_path, text.replace(":hunter2@h:1/0", "h:1/0?password=hunter2")))
@@ -327,12 +327,17 @@ def cached(folder: Path, section: str) -> LoadedConfig:
 
 
 def test_keys_of_the_cache_are_not_printed(tmp_path: Path) -> None:
-    text = f"{{type: redis, url: 'redis+sentinel://u:hunter2@a:1,b:2/main/0?sentinel_password=s3', encryption_keys: [{KEY}]}}"
+    text = f"{{type: redis, url: 'redis+sentinel://u:hunter2@a:1,b:2/main/0?sentinel_password=s3', encryption_keys: ['${{CACHE_KEY:-{KEY}}}']}}"
     loaded = cached(tmp_path, text)
     shown = json.dumps(redacted(loaded.config)) + repr(loaded)
     assert not any(secret in shown for secret in (KEY, "hunter2", "s3"))
     assert redacted(loaded.config)["cache"]["url"] == "redis+sentinel://********@a:1,b:2/main/0?********"
-    assert any("cache.encryption_keys[0] stands in the file" in warning for warning in loaded.warnings)
+    (bare,) = problems(
+        tmp_path,
+        GOOD.replace("version: 1", f"version: 1\ncache: {{type: redis, url: 'redis://h', encryption_keys: [{KEY}]}}"),
+    )
+    assert "cache.encryption_keys[0]: a secret must not stand in the file" in bare
+    assert KEY not in bare
     for wrong in (
         f"{{type: redis, url: 'redis://h', encryption_keys: {KEY}x}}",
         "{type: redis, encryption_keys: [hunter2]}",
@@ -370,7 +375,7 @@ def test_urls_of_a_redis(tmp_path: Path, url: str) -> None:
         ("{type: redis, url: 'redis+cluster://a,:1'}", "needs a host"),
         ("{type: redis, url: 'redis://h?sentinel_password=x'}", "unknown options"),
         ("{type: redis, url: 'redis+magic://h'}", "cache.url"),
-        ("{type: redis, url: 'redis://h', encryption_keys: [c2hvcnQ=]}", "32 bytes in base64"),
+        ("{type: redis, url: 'redis://h', encryption_keys: ['${CACHE_KEY:-c2hvcnQ=}']}", "32 bytes in base64"),
         ("{type: memory, ttl_s: 2592001}", "cache.ttl_s"),
         ("{type: memory, ttl_s: 0}", "cache.ttl_s"),
         ("{type: memory, stale_s: -1}", "cache.stale_s"),
