@@ -29,7 +29,7 @@ BACKEND = """
     kind: hosted
     dialect: NAME
     url: URL
-    api_key: ${KEY:-KEY}
+    api_key: ${TOLD:-KEY}
     profile: {ttft_ms: 20, tpot_ms: 5}
     deployments: [{model: MODEL, upstream_model: UPSTREAM, context_tokens: 100000, capabilities: [n, tools, logprobs]}]
     pricing: PRICE"""
